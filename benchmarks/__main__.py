@@ -1,0 +1,129 @@
+"""``python -m benchmarks [names ...]``: measure, print, write results, rewrite the README's table.
+
+Names are suites (``threads``, ``rust``) or cases of ``threads``; ``threads`` when none is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks import machine, readme, report, rust
+from benchmarks.measure import measure_apart
+from benchmarks.model import RADDLE, Result
+from benchmarks.threads import CASES
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options; an unknown name ends the program with the known ones."""
+    known = ["threads", "rust", *(case.name for case in CASES)]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(known))
+    parser.add_argument("--quick", action="store_true", help="try it out: results not written")
+    parser.add_argument("--no-write", action="store_true", help="leave results and README alone")
+    parser.add_argument("--check", action="store_true", help="status 1 if a target is missed")
+    parser.add_argument(
+        "--subject",
+        default=RADDLE,
+        metavar="MODULE",
+        help="measure another module in raddle's place (concurrent.futures: how far from 1x two "
+        "equal contenders come out); results not written",
+    )
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in known:
+            parser.error(f"no suite or case is named {name!r}; there are: {', '.join(known)}")
+    return options
+
+
+def run_threads(names: Sequence[str], options: argparse.Namespace) -> list[Result]:
+    """Measure the named cases, all of them for ``threads``, and print each at once."""
+    chosen = CASES if "threads" in names else [case for case in CASES if case.name in names]
+    results = []
+    for case in chosen:
+        results.append(measure_apart(case, options.subject, options.quick))
+        print(report.live_line(results[-1]), flush=True)
+    return results
+
+
+def suite(
+    name: str, columns: Sequence[str], results: list[Result], described: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a suite as it stands in its JSON file."""
+    rounds = max((len(taken) for r in results for taken in r.figures.values()), default=0)
+    cases = [result.to_json() for result in results]
+    return {
+        "suite": name,
+        "rounds": rounds,
+        "columns": list(columns),
+        "machine": described,
+        "cases": cases,
+    }
+
+
+def summary(results: list[Result]) -> str:
+    """Return how many targets were met, which were not, and which cases failed."""
+    judged = [result for result in results if result.target is not None]
+    met = sum(result.verdict.startswith("met") for result in judged)
+    lines = [f"{met} of {len(judged)} targets met"]
+    for verdict in ("missed", "failed"):
+        names = [result.name for result in results if result.verdict == verdict]
+        lines += [f"{verdict}: {', '.join(names)}"] if names else []
+    return "\n".join(lines)
+
+
+def measure(names: Sequence[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run the named suites and cases and return the suites."""
+    described = machine.describe()
+    machine.warn_unless_quiet(described)
+    suites = []
+    if threads := run_threads(names, options):
+        suites.append(suite("threads", report.THREAD_COLUMNS, threads, described))
+    if "rust" in names:
+        engine = rust.run(options.quick)
+        print("\n".join(report.live_line(result) for result in engine))
+        suites.append(suite("rust", rust.COLUMNS, engine, described))
+    return suites
+
+
+def write(suites: list[dict[str, Any]]) -> None:
+    """Write the suites to files and into the README."""
+    for written in suites:
+        for path in report.write(written):
+            print(f"wrote benchmarks/results/{path.name}")
+    readme.main()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for and return the exit status."""
+    options = parse(arguments)
+    names = options.names or ["threads"]
+    try:
+        importlib.import_module(options.subject)
+    except ImportError as error:
+        print(
+            f"{options.subject} cannot be imported ({error}): run python dev.py build and start "
+            "the benchmarks with the Python of .venv",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        suites = measure(names, options)
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        print(f"the engine's benchmark did not run: {error}", file=sys.stderr)
+        return 2
+    results = [Result.from_json(case) for measured in suites for case in measured["cases"]]
+    print(summary(results))
+    whole = set(names) <= {"threads", "rust"}
+    if whole and options.subject == RADDLE and not (options.quick or options.no_write):
+        write(suites)
+    lost = any(result.verdict in ("missed", "failed") for result in results)
+    return 1 if options.check and lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
