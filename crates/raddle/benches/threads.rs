@@ -1,0 +1,254 @@
+//! The engine's thread pool beside rayon's and tokio's, from one submitter, two workers each.
+//!
+//! Contenders take turns within a round, on pools that are opened once; a round's figure is the
+//! time of one whole batch over its tasks, and every batch's results are checked. What is compared:
+//!
+//! | case | raddle | rayon | tokio |
+//! |---|---|---|---|
+//! | submit-all | a future a task | `spawn`, one channel for all | `spawn_blocking`, a handle a task |
+//! | one-by-one | a future a task | `spawn`, the same channel | `spawn_blocking`, a handle a task |
+//! | map | `map`, results in order | `par_iter`, which makes no task of an item | - |
+//!
+//! `cargo bench -p raddle --bench threads [-- --quick]`; with `RADDLE_BENCH_JSON=1` it prints a line
+//! of JSON for each case and contender, which `python -m benchmarks rust` keeps.
+
+use std::env;
+use std::hint::black_box;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
+
+use raddle::ThreadPoolExecutor;
+use rayon::prelude::*;
+use tokio::runtime::{Builder, Runtime};
+
+const WORKERS: usize = 2;
+
+/// How much is measured.
+struct Scale {
+    rounds: usize,
+    divisor: usize,
+}
+
+/// Runs one batch of so many tasks and returns the sum of their results.
+type Batch<'pools> = Box<dyn Fn(u64) -> u64 + 'pools>;
+
+/// A case: the same work given to each contender.
+struct Case<'pools> {
+    name: &'static str,
+    tasks: u64,
+    contenders: Vec<(&'static str, Batch<'pools>)>,
+}
+
+/// The pools under measurement, open for all cases.
+struct Pools {
+    raddle: ThreadPoolExecutor,
+    rayon: rayon::ThreadPool,
+    tokio: Runtime,
+    sender: Sender<u64>,
+    receiver: Receiver<u64>,
+}
+
+impl Pools {
+    fn open() -> Self {
+        let (sender, receiver) = channel();
+        let rayon = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build();
+        let tokio = Builder::new_current_thread()
+            .max_blocking_threads(WORKERS)
+            .build();
+        Pools {
+            raddle: ThreadPoolExecutor::new(WORKERS).expect("the system has two threads to give"),
+            rayon: rayon.expect("the system has two threads to give"),
+            tokio: tokio.expect("a runtime without drivers needs nothing of the system"),
+            sender,
+            receiver,
+        }
+    }
+
+    fn raddle_submit_all(&self, tasks: u64) -> u64 {
+        let futures: Vec<_> = (0..tasks)
+            .map(|task| self.raddle.submit(move || black_box(task)))
+            .collect();
+        futures
+            .into_iter()
+            .map(|future| future.result().expect("no task panics"))
+            .sum()
+    }
+
+    fn rayon_submit_all(&self, tasks: u64) -> u64 {
+        for task in 0..tasks {
+            self.rayon_spawn(task);
+        }
+        self.receiver.iter().take(tasks as usize).sum()
+    }
+
+    fn tokio_submit_all(&self, tasks: u64) -> u64 {
+        self.tokio.block_on(async {
+            let handles: Vec<_> = (0..tasks)
+                .map(|task| tokio::task::spawn_blocking(move || black_box(task)))
+                .collect();
+            let mut sum = 0;
+            for handle in handles {
+                sum += handle.await.expect("no task panics");
+            }
+            sum
+        })
+    }
+
+    fn raddle_one_by_one(&self, tasks: u64) -> u64 {
+        let trip = |task| self.raddle.submit(move || black_box(task)).result();
+        (0..tasks)
+            .map(|task| trip(task).expect("no task panics"))
+            .sum()
+    }
+
+    fn rayon_one_by_one(&self, tasks: u64) -> u64 {
+        let trip = |task| {
+            self.rayon_spawn(task);
+            self.receiver.recv()
+        };
+        (0..tasks)
+            .map(|task| trip(task).expect("this pool keeps a sender"))
+            .sum()
+    }
+
+    fn tokio_one_by_one(&self, tasks: u64) -> u64 {
+        self.tokio.block_on(async {
+            let mut sum = 0;
+            for task in 0..tasks {
+                let handle = tokio::task::spawn_blocking(move || black_box(task));
+                sum += handle.await.expect("no task panics");
+            }
+            sum
+        })
+    }
+
+    fn raddle_map(&self, tasks: u64) -> u64 {
+        let results = self.raddle.map(0..tasks, black_box);
+        let numbers: Vec<u64> = results
+            .map(|result| result.expect("no task panics"))
+            .collect();
+        numbers.iter().sum()
+    }
+
+    fn rayon_map(&self, tasks: u64) -> u64 {
+        let numbers: Vec<u64> = self
+            .rayon
+            .install(|| (0..tasks).into_par_iter().map(black_box).collect());
+        numbers.iter().sum()
+    }
+
+    fn rayon_spawn(&self, task: u64) {
+        let sender = self.sender.clone();
+        self.rayon
+            .spawn(move || sender.send(black_box(task)).expect("the receiver is open"));
+    }
+
+    fn cases(&self) -> Vec<Case<'_>> {
+        vec![
+            Case {
+                name: "submit-all",
+                tasks: 100_000,
+                contenders: vec![
+                    ("raddle", Box::new(|tasks| self.raddle_submit_all(tasks))),
+                    ("rayon", Box::new(|tasks| self.rayon_submit_all(tasks))),
+                    ("tokio", Box::new(|tasks| self.tokio_submit_all(tasks))),
+                ],
+            },
+            Case {
+                name: "one-by-one",
+                tasks: 20_000,
+                contenders: vec![
+                    ("raddle", Box::new(|tasks| self.raddle_one_by_one(tasks))),
+                    ("rayon", Box::new(|tasks| self.rayon_one_by_one(tasks))),
+                    ("tokio", Box::new(|tasks| self.tokio_one_by_one(tasks))),
+                ],
+            },
+            Case {
+                name: "map",
+                tasks: 1_000_000,
+                contenders: vec![
+                    ("raddle", Box::new(|tasks| self.raddle_map(tasks))),
+                    ("rayon", Box::new(|tasks| self.rayon_map(tasks))),
+                ],
+            },
+        ]
+    }
+}
+
+impl Case<'_> {
+    /// Measures the contenders in turn; for each, the nanoseconds a task of every round.
+    fn measure(&self, scale: &Scale) -> Vec<Vec<f64>> {
+        let tasks = self.tasks / scale.divisor as u64;
+        let mut figures = vec![Vec::new(); self.contenders.len()];
+        for (_, batch) in &self.contenders {
+            nanoseconds_a_task(batch, tasks);
+        }
+        for _ in 0..scale.rounds {
+            for ((_, batch), taken) in self.contenders.iter().zip(&mut figures) {
+                taken.push(nanoseconds_a_task(batch, tasks));
+            }
+        }
+        figures
+    }
+}
+
+fn nanoseconds_a_task(batch: &Batch<'_>, tasks: u64) -> f64 {
+    let started = Instant::now();
+    let sum = batch(tasks);
+    let spent = started.elapsed();
+    assert_eq!(
+        sum,
+        tasks * (tasks - 1) / 2,
+        "results are missing: the figure is void"
+    );
+    spent.as_nanos() as f64 / tasks as f64
+}
+
+fn print_json(case: &Case<'_>, figures: &[Vec<f64>]) {
+    for ((contender, _), taken) in case.contenders.iter().zip(figures) {
+        println!(
+            r#"{{"case": "{}", "contender": "{contender}", "nanoseconds": {taken:?}}}"#,
+            case.name
+        );
+    }
+}
+
+fn print_table(case: &Case<'_>, figures: &[Vec<f64>]) {
+    println!("{}: nanoseconds a task, {WORKERS} workers", case.name);
+    for ((contender, _), taken) in case.contenders.iter().zip(figures) {
+        let mut sorted = taken.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (low, high) = (sorted[0], sorted[sorted.len() - 1]);
+        println!(
+            "    {contender:<8} {:>9.0} ({low:.0}-{high:.0})",
+            sorted[sorted.len() / 2]
+        );
+    }
+}
+
+fn main() {
+    // `cargo bench` passes --bench; without it this is `cargo test`, which asks only whether it runs.
+    let arguments: Vec<String> = env::args().collect();
+    let has = |option: &str| arguments.iter().any(|argument| argument == option);
+    let scale = if has("--bench") && !has("--quick") {
+        Scale {
+            rounds: 11,
+            divisor: 1,
+        }
+    } else {
+        Scale {
+            rounds: 3,
+            divisor: 100,
+        }
+    };
+    let json = env::var_os("RADDLE_BENCH_JSON").is_some_and(|value| value == "1");
+    let pools = Pools::open();
+    for case in pools.cases() {
+        let figures = case.measure(&scale);
+        if json {
+            print_json(&case, &figures);
+        } else {
+            print_table(&case, &figures);
+        }
+    }
+}
