@@ -1,0 +1,213 @@
+//! Many tasks of one function as one entry of the queue (submit -> QUEUE -> worker -> result): what `map` submits.
+//!
+//! Workers claim items one by one from a shared index, so no item waits behind a running one while a worker is idle, and
+//! nothing is allocated, locked or woken for an item. Results lie in one array; the one consumer takes them in order.
+//!
+//! | index | who writes it | why it is enough |
+//! |---|---|---|
+//! | `next` | workers by `fetch_add`, whoever ends the batch by `swap(len)` | an item is claimed by one, or by nobody |
+//! | `ended_from` | whoever ended the batch, Release, after the swap | a consumer that waits for a later item reads it |
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use crate::error::Failure;
+use crate::events::{self, Event, EventKind};
+use crate::future::{Notices, Outcome};
+use crate::mutant::{Mutant, is_mutant};
+use crate::primitives::{AtomicUsize, Mutex, Ordering};
+use crate::signal::{Signal, Waited};
+use crate::slot::Slot;
+use crate::statistics::Record;
+
+/// What a batch runs for every item.
+pub trait BatchJob: Send + Sync + 'static {
+    /// What one call takes.
+    type Item: Send + 'static;
+    /// What one call ends with.
+    type Outcome: Outcome + 'static;
+
+    /// Runs the function for one item.
+    fn run(&self, item: Self::Item) -> Self::Outcome;
+}
+
+/// Why items of a batch were never begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// They were cancelled.
+    Cancelled,
+    /// The pool broke.
+    Failed(Failure),
+}
+
+/// An item that the caller, and nobody else, has to run. It cannot be copied: its slot is filled once.
+#[derive(Debug)]
+pub(crate) struct Claim(usize);
+
+/// The answer to a worker that asks for an item.
+pub(crate) enum Claimed {
+    Item(Claim),
+    Nothing,
+}
+
+/// A batch in the queue, whatever it runs.
+pub(crate) trait RunBatch: Send + Sync {
+    fn accept(&self, executor: u64, first_number: u64);
+    fn is_spent(&self) -> bool;
+    fn claim(&self) -> Claimed;
+    /// Runs the item. Returns the consumer, if it sleeps and awaits this very item.
+    fn run_item(&self, claim: Claim, record: &Record) -> Option<Arc<Signal>>;
+    /// Gives up what has not begun; tells how many items that were.
+    fn end(&self, why: Ended) -> (u64, Notices);
+}
+
+/// Items, the function to run for each, and their results.
+pub struct Batch<J: BatchJob> {
+    job: J,
+    label: Option<Arc<str>>,
+    items: Box<[Slot<J::Item>]>,
+    outcomes: Box<[Slot<J::Outcome>]>,
+    next: AtomicUsize,
+    ended_from: AtomicUsize,
+    ended: Mutex<Option<Ended>>,
+    sleeper: Mutex<Option<Arc<Signal>>>,
+    executor: AtomicU64,
+    first_number: AtomicU64,
+}
+
+impl<J: BatchJob> std::fmt::Debug for Batch<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("len", &self.len()).field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+/// What a consumer finds in the place of one result.
+#[derive(Debug)]
+pub enum Found<O> {
+    /// The outcome.
+    Outcome(O),
+    /// The item will never be run.
+    Ended(Ended),
+    /// It is not there yet.
+    NotYet,
+}
+
+impl<J: BatchJob> Batch<J> {
+    /// A batch to submit.
+    pub fn new(job: J, items: impl IntoIterator<Item = J::Item>, label: Option<Arc<str>>) -> Self {
+        let items: Box<[_]> = items.into_iter().map(Slot::full).collect();
+        let outcomes = items.iter().map(|_| Slot::empty()).collect();
+        Self {
+            job,
+            label,
+            items,
+            outcomes,
+            next: AtomicUsize::new(0),
+            ended_from: AtomicUsize::new(usize::MAX),
+            ended: Mutex::new(None),
+            sleeper: Mutex::new(None),
+            executor: AtomicU64::new(0),
+            first_number: AtomicU64::new(0),
+        }
+    }
+
+    /// How many items it has.
+    pub fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Whether it has no items.
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty()
+    }
+
+    /// Takes the result of the item at `index`, if it is there.
+    pub fn try_take(&self, index: usize) -> Found<J::Outcome> {
+        if let Some(outcome) = self.outcomes[index].try_take() {
+            return Found::Outcome(outcome);
+        }
+        if index < self.ended_from.load(Ordering::Acquire) {
+            return Found::NotYet;
+        }
+        Found::Ended(self.ended.lock().clone().unwrap_or(Ended::Cancelled))
+    }
+
+    /// Blocks the one consumer until the result at `index` may be there.
+    pub fn wait(&self, index: usize, deadline: Option<Instant>) -> Waited {
+        let signal = Arc::new(Signal::new());
+        *self.sleeper.lock() = Some(Arc::clone(&signal));
+        let must_sleep = self.outcomes[index].await_value() || is_mutant(Mutant::SleepBesideAFullSlot);
+        // The end of a batch is published before its sleeper is looked for, so one of the two sees the other.
+        let has_ended = index >= self.ended_from.load(Ordering::Acquire);
+        let waited = if must_sleep && !has_ended { signal.wait_as_caller(deadline) } else { Waited::Ready };
+        drop(self.sleeper.lock().take());
+        waited
+    }
+
+    fn emit(&self, kind: EventKind, index: usize, worker: Option<usize>) {
+        events::emit(|| Event {
+            kind,
+            executor: self.executor.load(Relaxed),
+            task: self.first_number.load(Relaxed) + index as u64,
+            worker,
+            label: self.label.clone(),
+            at: Instant::now(),
+        });
+    }
+
+    fn give_up(&self, indices: std::ops::Range<usize>) {
+        for index in indices {
+            drop(self.items[index].try_take());
+            self.emit(EventKind::Cancelled, index, None);
+        }
+    }
+}
+
+impl<J: BatchJob> RunBatch for Batch<J> {
+    fn accept(&self, executor: u64, first_number: u64) {
+        self.executor.store(executor, Relaxed);
+        self.first_number.store(first_number, Relaxed);
+        (0..self.len()).for_each(|index| self.emit(EventKind::Submitted, index, None));
+    }
+
+    fn is_spent(&self) -> bool {
+        self.next.load(Ordering::Relaxed) >= self.len()
+    }
+
+    fn claim(&self) -> Claimed {
+        // The load keeps the index from running on for ever; the addition decides.
+        if self.is_spent() {
+            return Claimed::Nothing;
+        }
+        let index = self.next.fetch_add(1, Ordering::Relaxed);
+        if index < self.len() { Claimed::Item(Claim(index)) } else { Claimed::Nothing }
+    }
+
+    fn run_item(&self, claim: Claim, record: &Record) -> Option<Arc<Signal>> {
+        let Claim(index) = claim;
+        let item = self.items[index].try_take()?;
+        record.started.add(1);
+        self.emit(EventKind::Started, index, Some(record.number));
+        let outcome = self.job.run(item);
+        let failed = outcome.is_failure();
+        record.ended(failed);
+        self.emit(EventKind::Ended { failed }, index, Some(record.number));
+        // SAFETY: the outcome's slot was made empty, and the claim, which exists once for an index, is used up here.
+        let is_awaited = unsafe { self.outcomes[index].put(outcome) };
+        if is_awaited { self.sleeper.lock().take() } else { None }
+    }
+
+    fn end(&self, why: Ended) -> (u64, Notices) {
+        let len = self.len();
+        let first = self.next.swap(len, Ordering::Relaxed).min(len);
+        if first == len {
+            return (0, Notices::default());
+        }
+        *self.ended.lock() = Some(why);
+        self.ended_from.store(first, Ordering::Release);
+        let sleeper = self.sleeper.lock().take();
+        self.give_up(first..len);
+        ((len - first) as u64, Notices::for_sleeper(sleeper))
+    }
+}

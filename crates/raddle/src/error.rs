@@ -1,0 +1,109 @@
+//! What can go wrong, one small enum per operation.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why the engine itself, not the task's code, ended a task with an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// It ran longer than its `task_timeout`.
+    TimedOut {
+        /// The label of the task, if it has one.
+        label: Option<Arc<str>>,
+        /// How long it was allowed to run.
+        limit: Duration,
+    },
+    /// The pool broke before the task began.
+    Broken {
+        /// What broke it.
+        reason: Arc<str>,
+    },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { label, limit } => {
+                let name = label.as_deref().unwrap_or("a task");
+                write!(
+                    f,
+                    "{name} ran longer than its task_timeout of {} s; its thread cannot be stopped: it was abandoned \
+                     and replaced",
+                    limit.as_secs_f64()
+                )
+            }
+            Self::Broken { reason } => f.write_str(reason),
+        }
+    }
+}
+
+/// Why a pool does not take a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The pool has been shut down.
+    ShutDown,
+    /// The pool is broken: a worker could not be initialised.
+    Broken(Arc<str>),
+    /// The pool was made before a fork of which this process is the child: its threads are in the parent.
+    Forked,
+    /// There is no worker and the system does not start one.
+    NoThread(Arc<str>),
+}
+
+impl fmt::Display for SubmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ShutDown => f.write_str("cannot schedule new futures after shutdown"),
+            Self::Broken(reason) => f.write_str(reason),
+            Self::Forked => f.write_str(
+                "this executor was made before os.fork(): its threads are in the parent process; make a new executor \
+                 in the child",
+            ),
+            Self::NoThread(reason) => write!(f, "can't start new thread: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for SubmitError {}
+
+/// Why a task of a Rust program has no value.
+///
+/// ```
+/// let pool = raddle::ThreadPoolExecutor::new(1);
+/// let error = pool.submit(|| -> u32 { panic!("no such file") }).result().unwrap_err();
+/// assert_eq!(error.to_string(), "the task panicked: no such file");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// It panicked, with this message.
+    Panicked(String),
+    /// It was cancelled before it began.
+    Cancelled,
+    /// The engine gave it up.
+    Failed(Failure),
+    /// Its value has been taken already.
+    Taken,
+}
+
+impl From<Failure> for TaskError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(message) => write!(f, "the task panicked: {message}"),
+            Self::Cancelled => f.write_str("the task was cancelled before it began"),
+            Self::Failed(failure) => failure.fmt(f),
+            Self::Taken => f.write_str("the task's value has been taken already"),
+        }
+    }
+}
+
+impl std::error::Error for TaskError {}

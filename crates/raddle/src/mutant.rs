@@ -1,0 +1,55 @@
+//! Deliberate faults, for the models alone: each removes one re-check or one ordering, and the model that should notice
+//! it is run with it and must fail. Outside a model run every question is answered `false` at compile time.
+
+/// A fault that a model must find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// A worker goes to sleep without looking at the queue under the lock.
+    SleepWithoutLooking,
+    /// A worker goes to sleep although the queue has been closed.
+    SleepThroughClose,
+    /// The standby takes a task and leaves the rest to nobody.
+    DoNotPassTheRole,
+    /// The standby takes a task and stays the standby on paper.
+    KeepTheRole,
+    /// A consumer of a batch sleeps without looking at its slot once more.
+    SleepBesideAFullSlot,
+    /// A slot's stamp is published without release ordering.
+    RelaxedStamp,
+}
+
+#[cfg(loom)]
+mod switch {
+    use super::Mutant;
+    use std::cell::Cell;
+
+    // loom runs the threads of a model as coroutines of one system thread.
+    std::thread_local!(static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) });
+
+    /// Runs `model` with one fault built in.
+    pub(crate) fn with_mutant<R>(mutant: Mutant, model: impl FnOnce() -> R) -> R {
+        struct Reset;
+        impl Drop for Reset {
+            fn drop(&mut self) {
+                ACTIVE.set(None);
+            }
+        }
+        ACTIVE.set(Some(mutant));
+        let _reset = Reset;
+        model()
+    }
+
+    pub(crate) fn is_mutant(mutant: Mutant) -> bool {
+        ACTIVE.get() == Some(mutant)
+    }
+}
+
+#[cfg(loom)]
+pub(crate) use switch::is_mutant;
+#[cfg(loom)]
+pub(crate) use switch::with_mutant;
+
+#[cfg(not(loom))]
+pub(crate) const fn is_mutant(_: Mutant) -> bool {
+    false
+}

@@ -1,0 +1,344 @@
+//! The pool: starts workers, has them run what is queued, and ends them (submit -> queue -> WORKER -> result).
+//!
+//! A worker drains the queue under one hold of the interpreter and releases it only to rest. Who sleeps and who is woken
+//! is decided by the [roster](crate::roster); this module carries it out.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use crate::batch::{Batch, BatchJob, Claimed, Ended, RunBatch};
+use crate::error::{Failure, SubmitError};
+use crate::future::Notices;
+use crate::host::{Host, Role};
+use crate::os;
+use crate::roster::{Call, Entry, Phase, Rest, Roster, Seat};
+use crate::signal::Signal;
+use crate::statistics::{Record, Statistics};
+use crate::task::{GivenUp, Job, Runnable, Task};
+use crate::timer::{Alarm, Armed, Expire, Timer};
+
+/// An entry of the queue.
+#[derive(Clone)]
+pub(crate) enum Queued {
+    Task(Arc<dyn Runnable>),
+    Batch(Arc<dyn RunBatch>),
+}
+
+impl Entry for Queued {
+    fn share(&self) -> Option<Self> {
+        match self {
+            Self::Task(_) => None,
+            Self::Batch(batch) => Some(Self::Batch(Arc::clone(batch))),
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        match self {
+            Self::Task(task) => task.is_cancelled(),
+            Self::Batch(batch) => batch.is_spent(),
+        }
+    }
+}
+
+/// A pool of threads in one host. Workers hold it; whoever made it closes it.
+pub struct Pool {
+    id: u64,
+    generation: u32,
+    host: Arc<dyn Host>,
+    roster: Roster<Queued>,
+    timer: Timer,
+    records: RwLock<Vec<Arc<Record>>>,
+    submitted: AtomicU64,
+    /// Tasks cancelled and no longer in the queue.
+    cancelled: AtomicU64,
+    /// Tasks failed by the engine without a worker.
+    failed: AtomicU64,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+static NEXT_POOL: AtomicU64 = AtomicU64::new(1);
+
+impl Pool {
+    /// A pool without workers yet: they are started on demand, `max_workers` at most.
+    pub fn new(host: Arc<dyn Host>, max_workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            id: NEXT_POOL.fetch_add(1, Relaxed),
+            generation: os::fork_generation(),
+            host,
+            roster: Roster::new(max_workers),
+            timer: Timer::default(),
+            records: RwLock::default(),
+            submitted: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether this process is a fork of the one that made the pool: then its threads are not here.
+    pub fn is_forked(&self) -> bool {
+        self.generation != os::fork_generation()
+    }
+
+    /// Puts a task into the queue.
+    ///
+    /// # Errors
+    /// The pool is closed, broken or forked, or has no thread; the task is not run.
+    pub fn submit<J: Job>(self: &Arc<Self>, task: &Arc<Task<J>>) -> Result<(), SubmitError> {
+        self.push(Queued::Task(Arc::clone(task) as _), 1, || Queued::Task(Arc::clone(task) as _))
+    }
+
+    /// Puts a batch into the queue: one entry, from which every worker takes items.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub fn submit_batch<J: BatchJob>(self: &Arc<Self>, batch: &Arc<Batch<J>>) -> Result<(), SubmitError> {
+        let items = batch.len() as u64;
+        self.push(Queued::Batch(Arc::clone(batch) as _), items, || Queued::Batch(Arc::clone(batch) as _))
+    }
+
+    /// Gives up the items of a batch that nobody has begun.
+    pub fn cancel_batch<J: BatchJob>(&self, batch: &Batch<J>) {
+        let (count, notices) = batch.end(Ended::Cancelled);
+        self.cancelled.fetch_add(count, Relaxed);
+        notices.deliver();
+    }
+
+    fn push(self: &Arc<Self>, entry: Queued, tasks: u64, again: impl FnOnce() -> Queued) -> Result<(), SubmitError> {
+        if self.is_forked() {
+            return Err(SubmitError::Forked);
+        }
+        // Numbered under the roster's lock, so the count needs no atomic addition.
+        let accept = |entry: &Queued| {
+            let before = self.submitted.load(Relaxed);
+            self.submitted.store(before + tasks, Relaxed);
+            match entry {
+                Queued::Task(task) => task.accept(self.id, before + 1),
+                Queued::Batch(batch) => batch.accept(self.id, before + 1),
+            }
+        };
+        match self.roster.push(entry, accept) {
+            Ok(call) => self.answer(call).or_else(|reason| self.retract(&again(), &reason)),
+            Err((Phase::Broken(reason), _)) => Err(SubmitError::Broken(reason)),
+            Err((Phase::Open | Phase::Closed, _)) => Err(SubmitError::ShutDown),
+        }
+    }
+
+    /// No thread could be started. If others run, they will come to the task; if not, it is taken back.
+    fn retract(&self, entry: &Queued, reason: &str) -> Result<(), SubmitError> {
+        if self.roster.snapshot(|_| ()).workers > 0 {
+            return Ok(());
+        }
+        self.call_off(entry);
+        Err(SubmitError::NoThread(reason.into()))
+    }
+
+    /// Wakes or starts whom the roster wants.
+    fn answer(self: &Arc<Self>, call: Call) -> Result<(), String> {
+        let seat = match call {
+            Call::Nobody => return Ok(()),
+            Call::Wake(seat) => {
+                seat.wake();
+                return Ok(());
+            }
+            Call::Start(seat) => seat,
+        };
+        let record = Arc::new(Record::new(seat.number));
+        self.write_records().push(Arc::clone(&record));
+        let (pool, own) = (Arc::clone(self), Arc::clone(&seat));
+        let body = Box::new(move || pool.work(&own, &record));
+        self.host.start(self, Role::Worker(seat.number), body).inspect_err(|_| {
+            self.roster.leave(&seat);
+        })
+    }
+
+    /// The body of a worker.
+    fn work(self: &Arc<Self>, seat: &Arc<Seat>, record: &Arc<Record>) {
+        if let Err(reason) = self.initialize(seat) {
+            self.roster.leave(seat);
+            self.break_down(&reason);
+            return;
+        }
+        let mut notices = Notices::default();
+        loop {
+            let Some((entry, call)) = self.roster.look(seat) else {
+                record.work_ends();
+                if self.rest(seat, std::mem::take(&mut notices)) == Rest::Leave {
+                    return;
+                }
+                continue;
+            };
+            record.work_begins();
+            std::mem::take(&mut notices).deliver();
+            // A thread that cannot be started here is missed by nobody: this worker goes on, and the next push asks again.
+            let _ = self.answer(call);
+            match self.run(entry, record) {
+                Ok(told_later) => notices = told_later,
+                Err(GivenUp) => return,
+            }
+        }
+    }
+
+    /// Releases the interpreter, tells who listens, and rests: in this order a woken thread finds the interpreter free.
+    fn rest(self: &Arc<Self>, seat: &Arc<Seat>, notices: Notices) -> Rest {
+        let mut notices = Some(notices);
+        let mut rest = Rest::Leave;
+        let has_interpreter = self.host.has_interpreter();
+        self.host.release_and(&mut || {
+            notices.take().unwrap_or_default().deliver();
+            rest = self.roster.rest(seat, has_interpreter);
+        });
+        rest
+    }
+
+    fn run(self: &Arc<Self>, entry: Queued, record: &Arc<Record>) -> Result<Notices, GivenUp> {
+        match entry {
+            Queued::Task(task) => {
+                let notices = task.run(self, record)?;
+                if notices.has_callbacks() {
+                    notices.deliver();
+                    return Ok(Notices::default());
+                }
+                Ok(notices)
+            }
+            Queued::Batch(batch) => Ok(run_batch(&*batch, record)),
+        }
+    }
+
+    /// Runs the host's initialiser; while it does, another worker may take over the standby's role.
+    fn initialize(self: &Arc<Self>, seat: &Seat) -> Result<(), Arc<str>> {
+        if !self.host.has_initializer() {
+            return Ok(());
+        }
+        let _ = self.answer(self.roster.step_aside(seat));
+        self.host.initialize()
+    }
+
+    /// Fails everything that is queued, and takes nothing more.
+    fn break_down(self: &Arc<Self>, reason: &Arc<str>) {
+        let sleepers = self.roster.close(Phase::Broken(Arc::clone(reason)));
+        sleepers.iter().for_each(|seat| seat.wake());
+        for entry in self.roster.drain() {
+            let failure = Failure::Broken { reason: Arc::clone(reason) };
+            let (count, notices) = match &entry {
+                Queued::Task(task) if task.is_cancelled() => {
+                    self.cancelled.fetch_add(1, Relaxed);
+                    continue;
+                }
+                Queued::Task(task) => (1, task.fail(failure)),
+                Queued::Batch(batch) => batch.end(Ended::Failed(failure)),
+            };
+            self.failed.fetch_add(count, Relaxed);
+            notices.deliver();
+        }
+        self.timer.close();
+    }
+
+    /// Takes no more tasks; what is queued is still run, then the workers leave. In a forked child it does nothing:
+    /// the workers are in the parent.
+    pub fn close(&self) {
+        if self.is_forked() {
+            return;
+        }
+        self.roster.close(Phase::Closed).iter().for_each(|seat| seat.wake());
+        self.timer.close();
+    }
+
+    /// Cancels what no worker has begun.
+    pub fn cancel_queued(&self) {
+        if !self.is_forked() {
+            self.roster.drain().iter().for_each(|entry| self.call_off(entry));
+        }
+    }
+
+    fn call_off(&self, entry: &Queued) {
+        let (count, notices) = match entry {
+            Queued::Task(task) => (1, task.cancel()),
+            Queued::Batch(batch) => batch.end(Ended::Cancelled),
+        };
+        self.cancelled.fetch_add(count, Relaxed);
+        notices.deliver();
+    }
+
+    /// Whether it has been shut down or is broken, and why.
+    pub fn phase(&self) -> Phase {
+        self.roster.phase()
+    }
+
+    /// Has `task` ended if its attempt still runs at `deadline`.
+    pub(crate) fn arm_timer(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        task: Weak<dyn Expire>,
+        attempt: u32,
+        record: &Arc<Record>,
+    ) -> Alarm<'_> {
+        let (alarm, must_start) = self.timer.arm(deadline, Armed { task, attempt, record: Arc::clone(record) });
+        if must_start {
+            let pool = Arc::clone(self);
+            let body = Box::new(move || pool.timer.run(&*pool.host, |armed| pool.ring(&armed)));
+            if self.host.start(self, Role::Timer, body).is_err() {
+                self.timer.start_failed();
+            }
+        }
+        alarm
+    }
+
+    /// An attempt has overrun: its future fails, its thread is given up, and another takes its place.
+    fn ring(self: &Arc<Self>, armed: &Armed) {
+        let Some(task) = armed.task.upgrade() else { return };
+        let Some(notices) = task.expire(armed.attempt, &armed.record) else { return };
+        armed.record.abandon();
+        armed.record.work_ends();
+        self.host.abandoned(armed.record.number);
+        let call = self.roster.abandon();
+        notices.deliver();
+        // If no thread can be started now, the next push asks again.
+        let _ = self.answer(call);
+    }
+
+    fn write_records(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Arc<Record>>> {
+        self.records.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the pool has done so far.
+    pub fn statistics(&self) -> Statistics {
+        let mut sums = Statistics::default();
+        let snapshot = self.roster.snapshot(|entry| {
+            sums.cancelled += u64::from(matches!(entry, Queued::Task(task) if task.is_cancelled()));
+        });
+        sums.cancelled += snapshot.passed_over + self.cancelled.load(Relaxed);
+        let (mut started, mut busy) = (0, Duration::ZERO);
+        for record in self.records.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            started += record.started.get();
+            sums.done += record.done.get();
+            sums.failed += record.failed.get();
+            sums.retried += record.retried.get();
+            sums.abandoned += u64::from(record.is_abandoned());
+            busy += record.busy();
+        }
+        let failed_unstarted = self.failed.load(Relaxed);
+        sums.submitted = self.submitted.load(Relaxed);
+        sums.running = started.saturating_sub(sums.done + sums.failed + sums.abandoned);
+        sums.waiting = sums.submitted.saturating_sub(started + sums.cancelled + failed_unstarted);
+        sums.failed += failed_unstarted + sums.abandoned;
+        Statistics { workers: snapshot.workers, busy, longest_queue: snapshot.longest, ..sums }
+    }
+}
+
+/// Runs items of a batch until none is left to begin. A consumer is told before the next item, which may take long.
+fn run_batch(batch: &dyn RunBatch, record: &Arc<Record>) -> Notices {
+    let mut sleeper: Option<Arc<Signal>> = None;
+    while let Claimed::Item(claim) = batch.claim() {
+        if let Some(signal) = sleeper.take() {
+            signal.set();
+        }
+        sleeper = batch.run_item(claim, record);
+    }
+    Notices::for_sleeper(sleeper)
+}

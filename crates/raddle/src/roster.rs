@@ -1,0 +1,322 @@
+//! The queue and who works on it (submit -> QUEUE -> worker -> result): who sleeps, who is on the way, who is wanted.
+//!
+//! The costly thing is a wake-up, and with an interpreter that lets one thread run at a time most wake-ups are in
+//! vain. So at most one worker is *on standby*: awake, on its way to the queue, but not there yet. A submitter wakes
+//! or starts a worker only if nobody is on standby; the standby worker, when it gets to the queue, takes one task and
+//! has the next worker woken if there is more. While tasks are short, one worker drains the queue and nobody is woken.
+//! When a task blocks, the standby worker takes over.
+//!
+//! | state of a seat | entered | left |
+//! |---|---|---|
+//! | standby | woken or started by `appoint`, or it spins (`rest`) | `look`: it has seen the queue |
+//! | at work | `look` gave it an entry | `look` gives it none |
+//! | asleep | `rest` found nothing, and nobody must hurry | `appoint` or `close` |
+//! | gone | `rest` after `close`, or `abandon` | never |
+//!
+//! Everything but the depth is guarded by one lock, so the rules are short:
+//!
+//! 1. A push that finds no standby appoints one, if a worker sleeps or may still be started.
+//! 2. Whoever takes an entry and leaves work behind appoints the next, unless there is a standby.
+//! 3. A standby gives the role up only under the lock, by looking at the queue: a push before that is seen by it, a push
+//!    after it finds the role free. Dropping either re-check loses a wake-up; the model in `models.rs` shows both.
+//!
+//! `depth` is written under the lock and read without it by a spinning standby: a stale value only costs time, because
+//! the spin ends with a look under the lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::mutant::{Mutant, is_mutant};
+use crate::primitives::{AtomicUsize, Mutex, Ordering};
+use crate::signal::{AdaptiveSpin, Signal, is_a_caller_blocked};
+
+/// Something in the queue.
+pub(crate) trait Entry: Sized {
+    /// A handle for one more worker, if the entry stays in the queue while several work on it; `None` if it is for one.
+    fn share(&self) -> Option<Self>;
+    /// Whether nothing of it is left to begin.
+    fn is_spent(&self) -> bool;
+}
+
+/// A worker's place: where it sleeps, and whether it is on standby. The role changes under the roster's lock only.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// The number of the worker, in the order of their starts.
+    pub(crate) number: usize,
+    signal: Signal,
+    is_standby: AtomicBool,
+}
+
+/// What the caller of the roster has to do, after the lock has been released.
+#[derive(Debug)]
+#[must_use = "a worker that is not called never comes"]
+pub(crate) enum Call {
+    /// Nothing: everybody needed is on the way.
+    Nobody,
+    /// Wake this sleeper.
+    Wake(Arc<Seat>),
+    /// Start a worker for this seat.
+    Start(Arc<Seat>),
+}
+
+/// Why the queue is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It takes entries.
+    Open,
+    /// It has been shut down; what is queued is still run.
+    Closed,
+    /// A worker could not be initialised.
+    Broken(Arc<str>),
+}
+
+/// What a worker without an entry does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Look at the queue again.
+    Look,
+    /// Leave for good.
+    Leave,
+}
+
+#[derive(Debug)]
+struct Inner<E> {
+    queue: VecDeque<E>,
+    /// The last to fall asleep is the first to wake: its caches are warm.
+    sleepers: Vec<Arc<Seat>>,
+    has_standby: bool,
+    workers: usize,
+    started: usize,
+    phase: Phase,
+    longest: usize,
+    passed_over: u64,
+}
+
+/// The queue, its workers and their states.
+#[derive(Debug)]
+pub(crate) struct Roster<E> {
+    inner: Mutex<Inner<E>>,
+    depth: AtomicUsize,
+    max_workers: usize,
+    spin: AdaptiveSpin,
+}
+
+/// Figures about a roster, taken at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Snapshot {
+    /// Workers started and not gone.
+    pub(crate) workers: usize,
+    /// The most entries that were queued at once.
+    pub(crate) longest: usize,
+    /// Entries for one worker that were spent before one came to them.
+    pub(crate) passed_over: u64,
+}
+
+impl<E: Entry> Roster<E> {
+    /// An open, empty roster that starts workers on demand.
+    pub(crate) fn new(max_workers: usize) -> Self {
+        let inner = Inner {
+            queue: VecDeque::new(),
+            sleepers: Vec::new(),
+            has_standby: false,
+            workers: 0,
+            started: 0,
+            phase: Phase::Open,
+            longest: 0,
+            passed_over: 0,
+        };
+        Self { inner: Mutex::new(inner), depth: AtomicUsize::new(0), max_workers, spin: AdaptiveSpin::new() }
+    }
+
+    /// Appends an entry. `accept` runs under the lock once the entry is sure to be taken: it numbers it.
+    ///
+    /// # Errors
+    /// Hands the entry back if the roster is not open, with the reason.
+    pub(crate) fn push(&self, entry: E, accept: impl FnOnce(&E)) -> Result<Call, (Phase, E)> {
+        let mut inner = self.inner.lock();
+        if inner.phase != Phase::Open {
+            return Err((inner.phase.clone(), entry));
+        }
+        accept(&entry);
+        inner.queue.push_back(entry);
+        inner.longest = inner.longest.max(inner.queue.len());
+        self.depth.store(inner.queue.len(), Ordering::Release);
+        Ok(self.appoint(&mut inner))
+    }
+
+    /// Gives the worker at `seat` the next entry, if there is one. It has seen the queue now: it is no standby any more.
+    pub(crate) fn look(&self, seat: &Seat) -> Option<(E, Call)> {
+        let mut spent = Spent::new();
+        let mut inner = self.inner.lock();
+        Self::stand_down(&mut inner, seat);
+        let entry = Self::next_entry(&mut inner, &mut spent);
+        self.depth.store(inner.queue.len(), Ordering::Release);
+        let entry = entry?;
+        let call = self.appoint_if_needed(&mut inner, &mut spent);
+        Some((entry, call))
+    }
+
+    /// Gives the role of the standby up, before the worker does something that takes long, and has another take it.
+    pub(crate) fn step_aside(&self, seat: &Seat) -> Call {
+        let mut spent = Spent::new();
+        let mut inner = self.inner.lock();
+        Self::stand_down(&mut inner, seat);
+        self.appoint_if_needed(&mut inner, &mut spent)
+    }
+
+    /// Blocks until the worker should look again, or leave. The interpreter must have been released.
+    ///
+    /// `waits_for_caller`: a task seen while spinning is left for a moment, until its submitter has released the
+    /// interpreter too, for otherwise the worker would fall asleep on it.
+    pub(crate) fn rest(&self, seat: &Arc<Seat>, waits_for_caller: bool) -> Rest {
+        let mut may_spin = self.spin.is_worthwhile();
+        loop {
+            match self.settle(seat, may_spin) {
+                Settled::Return(rest) => return rest,
+                Settled::Spin => {
+                    may_spin = false;
+                    let has_come = || self.depth.load(Ordering::Acquire) > 0;
+                    if self.spin.spin(|| has_come() && (!waits_for_caller || is_a_caller_blocked())) {
+                        return Rest::Look;
+                    }
+                }
+                Settled::Sleep => {
+                    seat.signal.wait(None, &NEVER_SPIN);
+                }
+            }
+        }
+    }
+
+    /// Ends the taking of entries; workers leave when the queue is empty. Returns whom to wake.
+    pub(crate) fn close(&self, phase: Phase) -> Vec<Arc<Seat>> {
+        let mut inner = self.inner.lock();
+        if inner.phase == Phase::Open || matches!(phase, Phase::Broken(_)) {
+            inner.phase = phase;
+        }
+        std::mem::take(&mut inner.sleepers)
+    }
+
+    /// Takes everything out of the queue.
+    pub(crate) fn drain(&self) -> Vec<E> {
+        let mut inner = self.inner.lock();
+        self.depth.store(0, Ordering::Release);
+        inner.queue.drain(..).collect()
+    }
+
+    /// The worker of `seat` is gone without having rested: it could not be started, or not be initialised.
+    pub(crate) fn leave(&self, seat: &Seat) {
+        let mut inner = self.inner.lock();
+        Self::stand_down(&mut inner, seat);
+        inner.workers -= 1;
+    }
+
+    /// A worker has been given up while at work; another may take its place.
+    pub(crate) fn abandon(&self) -> Call {
+        let mut spent = Spent::new();
+        let mut inner = self.inner.lock();
+        inner.workers -= 1;
+        self.appoint_if_needed(&mut inner, &mut spent)
+    }
+
+    /// The present phase.
+    pub(crate) fn phase(&self) -> Phase {
+        self.inner.lock().phase.clone()
+    }
+
+    /// Figures of this moment; `visit` sees every entry of the queue, under the lock.
+    pub(crate) fn snapshot(&self, mut visit: impl FnMut(&E)) -> Snapshot {
+        let inner = self.inner.lock();
+        inner.queue.iter().for_each(&mut visit);
+        Snapshot { workers: inner.workers, longest: inner.longest, passed_over: inner.passed_over }
+    }
+
+    fn settle(&self, seat: &Arc<Seat>, may_spin: bool) -> Settled {
+        let mut spent = Spent::new();
+        let mut inner = self.inner.lock();
+        if Self::has_work(&mut inner, &mut spent) && !is_mutant(Mutant::SleepWithoutLooking) {
+            return Settled::Return(Rest::Look);
+        }
+        Self::stand_down(&mut inner, seat);
+        if inner.phase != Phase::Open && !is_mutant(Mutant::SleepThroughClose) {
+            inner.workers -= 1;
+            return Settled::Return(Rest::Leave);
+        }
+        if may_spin && !inner.has_standby {
+            inner.has_standby = true;
+            seat.is_standby.store(true, Relaxed);
+            return Settled::Spin;
+        }
+        inner.sleepers.push(Arc::clone(seat));
+        Settled::Sleep
+    }
+
+    fn appoint_if_needed(&self, inner: &mut Inner<E>, spent: &mut Spent<E>) -> Call {
+        if is_mutant(Mutant::DoNotPassTheRole) || !Self::has_work(inner, spent) {
+            return Call::Nobody;
+        }
+        self.appoint(inner)
+    }
+
+    fn appoint(&self, inner: &mut Inner<E>) -> Call {
+        if inner.has_standby {
+            return Call::Nobody;
+        }
+        let call = if let Some(seat) = inner.sleepers.pop() {
+            Call::Wake(seat)
+        } else if inner.workers < self.max_workers {
+            let number = inner.started;
+            inner.started += 1;
+            inner.workers += 1;
+            Call::Start(Arc::new(Seat { number, signal: Signal::new(), is_standby: AtomicBool::new(false) }))
+        } else {
+            return Call::Nobody;
+        };
+        if let Call::Wake(seat) | Call::Start(seat) = &call {
+            seat.is_standby.store(true, Relaxed);
+        }
+        inner.has_standby = true;
+        call
+    }
+
+    fn stand_down(inner: &mut Inner<E>, seat: &Seat) {
+        if seat.is_standby.swap(false, Relaxed) && !is_mutant(Mutant::KeepTheRole) {
+            inner.has_standby = false;
+        }
+    }
+
+    fn has_work(inner: &mut Inner<E>, spent: &mut Spent<E>) -> bool {
+        while let Some(entry) = inner.queue.pop_front_if(|entry| entry.is_spent()) {
+            inner.passed_over += u64::from(entry.share().is_none());
+            spent.push(entry);
+        }
+        !inner.queue.is_empty()
+    }
+
+    fn next_entry(inner: &mut Inner<E>, spent: &mut Spent<E>) -> Option<E> {
+        if !Self::has_work(inner, spent) {
+            return None;
+        }
+        inner.queue.front().and_then(Entry::share).or_else(|| inner.queue.pop_front())
+    }
+}
+
+/// Spent entries, to be dropped after the lock has been released (it is declared before the guard): dropping one may
+/// run code of a user.
+type Spent<E> = Vec<E>;
+
+enum Settled {
+    Return(Rest),
+    Spin,
+    Sleep,
+}
+
+/// A worker on its way to sleep has spun already.
+static NEVER_SPIN: AdaptiveSpin = AdaptiveSpin::never();
+
+impl Seat {
+    /// Wakes the worker that sleeps here.
+    pub(crate) fn wake(&self) {
+        self.signal.set();
+    }
+}

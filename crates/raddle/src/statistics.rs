@@ -1,0 +1,122 @@
+//! What a pool has done, counted by its workers without sharing a cache line between them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// One worker's counts. Only its own thread adds, so a load and a store do; others read at any time.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Record {
+    pub(crate) number: usize,
+    pub(crate) started: Count,
+    pub(crate) done: Count,
+    pub(crate) failed: Count,
+    pub(crate) retried: Count,
+    is_abandoned: AtomicBool,
+    /// Nanoseconds since `origin`, plus one, at which it began to be busy; 0 while it is idle.
+    busy_since: AtomicU64,
+    busy_total: AtomicU64,
+    origin: Instant,
+}
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed) + n, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Record {
+    pub(crate) fn new(number: usize) -> Self {
+        Self {
+            number,
+            started: Count::default(),
+            done: Count::default(),
+            failed: Count::default(),
+            retried: Count::default(),
+            is_abandoned: AtomicBool::new(false),
+            busy_since: AtomicU64::new(0),
+            busy_total: AtomicU64::new(0),
+            origin: Instant::now(),
+        }
+    }
+
+    pub(crate) fn ended(&self, failed: bool) {
+        if failed { self.failed.add(1) } else { self.done.add(1) }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Relaxed)
+    }
+
+    pub(crate) fn abandon(&self) {
+        self.is_abandoned.store(true, Relaxed);
+    }
+
+    /// The worker begins to be busy, if it was not.
+    pub(crate) fn work_begins(&self) {
+        if self.busy_since.load(Relaxed) == 0 {
+            self.busy_since.store(self.now() + 1, Relaxed);
+        }
+    }
+
+    /// The worker has nothing to do.
+    pub(crate) fn work_ends(&self) {
+        let since = self.busy_since.swap(0, Relaxed);
+        if since != 0 {
+            let total = self.busy_total.load(Relaxed) + (self.now() + 1).saturating_sub(since);
+            self.busy_total.store(total, Relaxed);
+        }
+    }
+
+    pub(crate) fn busy(&self) -> Duration {
+        let since = self.busy_since.load(Relaxed);
+        let current = if since == 0 { 0 } else { (self.now() + 1).saturating_sub(since) };
+        Duration::from_nanos(self.busy_total.load(Relaxed) + current)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What a pool has done so far. Each figure is exact; together they are a picture of a moving thing.
+///
+/// ```
+/// let pool = raddle::ThreadPoolExecutor::new(2);
+/// pool.submit(|| 1).result().unwrap();
+/// assert_eq!(pool.statistics().submitted, 1);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Tasks given to the pool.
+    pub submitted: u64,
+    /// Tasks that a worker runs now.
+    pub running: u64,
+    /// Tasks that no worker has begun and nobody has cancelled.
+    pub waiting: u64,
+    /// Tasks that ended with a value.
+    pub done: u64,
+    /// Tasks that ended with an error, those that overran included.
+    pub failed: u64,
+    /// Tasks that were cancelled before they began.
+    pub cancelled: u64,
+    /// Attempts after a first one.
+    pub retried: u64,
+    /// Threads given up because their task overran its `task_timeout`.
+    pub abandoned: u64,
+    /// Workers alive, abandoned ones not counted.
+    pub workers: usize,
+    /// Time that the workers were busy, added up.
+    pub busy: Duration,
+    /// The most entries that were queued at once; one `map` is one entry.
+    pub longest_queue: usize,
+}

@@ -1,0 +1,258 @@
+//! One task: what to run, under which options, and the cell for its outcome (submit -> queue -> WORKER -> result).
+//!
+//! Invariant: the job is taken out exactly once, by the worker that begins it or by whoever cancels it, and is dropped
+//! before the outcome can be seen: who has the result holds no argument alive.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crate::error::Failure;
+use crate::events::{self, Event, EventKind};
+use crate::future::{Begin, Cancel, FutureCell, Notices, Outcome};
+use crate::pool::Pool;
+use crate::primitives::Mutex;
+use crate::statistics::Record;
+use crate::timer::Expire;
+
+/// What a task runs.
+pub trait Job: Send + 'static {
+    /// What it ends with; the engine makes one itself when it gives a task up.
+    type Outcome: Outcome + From<Failure> + 'static;
+
+    /// Runs it once.
+    fn run(&mut self) -> Self::Outcome;
+
+    /// Whether to run it once more after `failure`.
+    fn wants_retry(&mut self, failure: &Self::Outcome) -> bool {
+        let _ = failure;
+        true
+    }
+}
+
+/// How tasks are to be run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A name for errors, events and statistics.
+    pub label: Option<Arc<str>>,
+    /// How long one attempt may run.
+    pub task_timeout: Option<Duration>,
+    /// How often a failed task is tried again.
+    pub retries: u32,
+}
+
+/// Marks an attempt that the timer has ended: no further one may begin.
+const EXPIRED: u32 = u32::MAX;
+
+/// A task, in the queue or by itself as a future that somebody else completes.
+pub struct Task<J: Job> {
+    /// The result's side.
+    pub cell: FutureCell<J::Outcome>,
+    job: Mutex<Option<J>>,
+    options: Option<Arc<Options>>,
+    attempt: AtomicU32,
+    /// Whether the outcome is the timer's: then the thread that ran the task has been given up.
+    is_overrun: AtomicBool,
+    executor: AtomicU64,
+    number: AtomicU64,
+}
+
+impl<J: Job> std::fmt::Debug for Task<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("cell", &self.cell).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<J: Job> Default for Task<J> {
+    fn default() -> Self {
+        Self::without_job()
+    }
+}
+
+impl<J: Job> Task<J> {
+    /// A task to submit.
+    pub fn new(job: J, options: Option<Arc<Options>>) -> Self {
+        Self {
+            cell: FutureCell::new(),
+            job: Mutex::new(Some(job)),
+            options,
+            attempt: AtomicU32::new(0),
+            is_overrun: AtomicBool::new(false),
+            executor: AtomicU64::new(0),
+            number: AtomicU64::new(0),
+        }
+    }
+
+    /// A future that somebody completes by hand.
+    pub fn without_job() -> Self {
+        Self {
+            cell: FutureCell::new(),
+            job: Mutex::new(None),
+            options: None,
+            attempt: AtomicU32::new(0),
+            is_overrun: AtomicBool::new(false),
+            executor: AtomicU64::new(0),
+            number: AtomicU64::new(0),
+        }
+    }
+
+    /// Gives a task without a job something to run, before it is submitted.
+    pub fn arm(&mut self, job: J, options: Option<Arc<Options>>) {
+        self.job = Mutex::new(Some(job));
+        self.options = options;
+    }
+
+    /// Whether a pool has taken it.
+    pub fn is_submitted(&self) -> bool {
+        self.executor.load(Relaxed) != 0
+    }
+
+    /// Cancels it unless it has begun, and drops the job. The notices are to be delivered.
+    pub fn cancel(&self) -> Cancel {
+        let cancel = self.cell.cancel(self.is_submitted());
+        if matches!(cancel, Cancel::Now(_)) {
+            drop(self.take_job());
+            if self.is_submitted() {
+                self.emit(EventKind::Cancelled, None);
+            }
+        }
+        cancel
+    }
+
+    /// Drops what the task would run and holds. For a collector of cyclic garbage, when nobody else has the task.
+    pub fn clear(&self) {
+        drop(self.take_job());
+        self.cell.clear();
+    }
+
+    /// Looks at the job, under its lock: `look` must be short and call nothing of a user's.
+    pub fn look_at_job<R>(&self, look: impl FnOnce(Option<&J>) -> R) -> R {
+        look(self.job.lock().as_ref())
+    }
+
+    fn take_job(&self) -> Option<J> {
+        self.job.lock().take()
+    }
+
+    fn emit(&self, kind: EventKind, worker: Option<usize>) {
+        events::emit(|| Event {
+            kind,
+            executor: self.executor.load(Relaxed),
+            task: self.number.load(Relaxed),
+            worker,
+            label: self.options.as_ref().and_then(|o| o.label.clone()),
+            at: Instant::now(),
+        });
+    }
+
+    /// Runs the attempts, until one succeeds, none is left, or the timer has ended one.
+    fn run_attempts(this: &Arc<Self>, mut job: J, pool: &Arc<Pool>, record: &Arc<Record>) -> J::Outcome {
+        let Some(options) = &this.options else { return job.run() };
+        let mut attempt = 0;
+        loop {
+            let outcome = Self::run_timed(this, &mut job, options, attempt, pool, record);
+            if !outcome.is_failure() || attempt == options.retries || !job.wants_retry(&outcome) {
+                return outcome;
+            }
+            if this.attempt.compare_exchange(attempt, attempt + 1, Relaxed, Relaxed).is_err() {
+                return outcome;
+            }
+            attempt += 1;
+            record.retried.add(1);
+            this.emit(EventKind::Retried, Some(record.number));
+        }
+    }
+
+    fn run_timed(
+        this: &Arc<Self>,
+        job: &mut J,
+        options: &Options,
+        attempt: u32,
+        pool: &Arc<Pool>,
+        record: &Arc<Record>,
+    ) -> J::Outcome {
+        let Some(limit) = options.task_timeout else { return job.run() };
+        let expire: Weak<dyn Expire> = Arc::downgrade(this) as Weak<dyn Expire>;
+        let alarm = pool.arm_timer(Instant::now().checked_add(limit), expire, attempt, record);
+        let outcome = job.run();
+        drop(alarm);
+        outcome
+    }
+}
+
+/// The calling thread has been abandoned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GivenUp;
+
+/// A task in the queue, whatever it runs.
+pub(crate) trait Runnable: Send + Sync {
+    fn accept(&self, executor: u64, number: u64);
+    fn is_cancelled(&self) -> bool;
+    /// Runs it on the calling thread; what is left is to tell those who listen.
+    ///
+    /// # Errors
+    /// The timer has ended the task and given the thread up: it must leave.
+    fn run(self: Arc<Self>, pool: &Arc<Pool>, record: &Arc<Record>) -> Result<Notices, GivenUp>;
+    fn fail(&self, failure: Failure) -> Notices;
+    fn cancel(&self) -> Notices;
+}
+
+impl<J: Job> Runnable for Task<J> {
+    fn accept(&self, executor: u64, number: u64) {
+        self.executor.store(executor, Relaxed);
+        self.number.store(number, Relaxed);
+        self.emit(EventKind::Submitted, None);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cell.state().is_cancelled()
+    }
+
+    fn run(self: Arc<Self>, pool: &Arc<Pool>, record: &Arc<Record>) -> Result<Notices, GivenUp> {
+        if !matches!(self.cell.begin(), Begin::Started) {
+            return Ok(Notices::default());
+        }
+        let Some(job) = self.take_job() else { return Ok(Notices::default()) };
+        record.started.add(1);
+        self.emit(EventKind::Started, Some(record.number));
+        // The job goes in by value: it is dropped before the outcome can be seen.
+        let outcome = Self::run_attempts(&self, job, pool, record);
+        let failed = outcome.is_failure();
+        match self.cell.finish(outcome) {
+            Ok(notices) => {
+                record.ended(failed);
+                self.emit(EventKind::Ended { failed }, Some(record.number));
+                Ok(notices)
+            }
+            // The late outcome is dropped: the future has one already.
+            Err(_late) if self.is_overrun.load(Relaxed) => Err(GivenUp),
+            Err(_late) => {
+                record.ended(failed);
+                Ok(Notices::default())
+            }
+        }
+    }
+
+    fn fail(&self, failure: Failure) -> Notices {
+        drop(self.take_job());
+        self.cell.finish(failure.into()).unwrap_or_default()
+    }
+
+    fn cancel(&self) -> Notices {
+        match Self::cancel(self) {
+            Cancel::Now(notices) => notices,
+            Cancel::Already | Cancel::Refused => Notices::default(),
+        }
+    }
+}
+
+impl<J: Job> Expire for Task<J> {
+    fn expire(&self, attempt: u32, record: &Record) -> Option<Notices> {
+        self.attempt.compare_exchange(attempt, EXPIRED, Relaxed, Relaxed).ok()?;
+        let options = self.options.as_deref()?;
+        let failure = Failure::TimedOut { label: options.label.clone(), limit: options.task_timeout? };
+        let notices = self.cell.finish_and(failure.into(), || self.is_overrun.store(true, Relaxed)).ok()?;
+        self.emit(EventKind::TimedOut, Some(record.number));
+        Some(notices)
+    }
+}
