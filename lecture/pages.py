@@ -46,6 +46,7 @@ def download(url: str) -> Page:
         with urlopen(url, timeout=TIMEOUT) as response:
             return Page(url, response.read())
     except HTTPError as error:
+        error.close()
         raise PageError(f"{url} answered {error.code} {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
@@ -75,9 +76,9 @@ class Pages:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._server is not None and self._server.stdin is not None:
-            self._server.stdin.close()
-            self._server.wait()
+        if self._server is not None:
+            with self._server:  # closes its standard input and waits for its end
+                self._server = None
 
     def urls(self, count: int) -> list[str]:
         """Return at most this many addresses, having tried the first one."""

@@ -58,5 +58,5 @@ def show(screen: Screen, pages: Pages) -> None:
     screen.conclude(
         f"The four threads used the processors for {time_text(busy)} in {time_text(ours.seconds)}: "
         f"{busy / ours.seconds:.1f} of them at a time. Only the thread that holds the GIL runs "
-        "Python, and the others wait for it. Computing needs processes."
+        "Python, and the others wait for it. To compute at the same time takes processes."
     )

@@ -13,9 +13,9 @@ from lecture.screen import Screen
 PARTS = {
     "downloads": "ten downloads, one after the other and together",
     "kinds": "which functions wait, and which compute",
-    "waiting": "three downloads of 2 seconds: in a row, and in threads",
-    "map": "map: three workers, five pages, results in order",
-    "completed": "submit and as_completed: results as they become ready",
+    "waiting": "three downloads of 2 seconds, in a row and in threads",
+    "map": "three workers, five pages, results in order",
+    "completed": "submit and as_completed, results as they become ready",
     "squares": "a sum of squares, which threads do not speed up, and why",
     "tasks": "what a task costs",
 }

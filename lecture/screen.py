@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 WIDTH = 79
-BAR_WIDTH = 24
+BAR_WIDTH = 22
 BOLD, DIM, GREEN, RESET = "\033[1m", "\033[2m", "\033[32m", "\033[0m"
 
 
@@ -91,7 +91,7 @@ class Screen:
                 self.print("    " + self.styled(DIM, "# library: concurrent.futures, then raddle"))
             for line in textwrap.dedent(inspect.getsource(function)).splitlines():
                 if '"""' not in line:
-                    self.print("    " + self.styled(DIM, line))
+                    self.print("    " + line)
             self.print()
 
     def output(self, lines: Iterable[object]) -> None:

@@ -1,0 +1,26 @@
+"""The programs of examples/ run as they stand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
+EXPECTED = {
+    "threads": "modules have",
+    "options": "fetched on attempt 3\nTaskTimeout: ",
+    "asyncio_pool": "awaited: 49\ngathered: [0, 1, 4, 9, 16, 25, 36, 49, 64, 81] in",
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_as_it_stands(path):
+    done = subprocess.run([sys.executable, "-X", "dev", path], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert EXPECTED[path.stem] in done.stdout
+
+
+def test_every_example_has_an_expected_output():
+    assert {path.stem for path in EXAMPLES} == set(EXPECTED)
+    assert len(EXAMPLES) >= 3

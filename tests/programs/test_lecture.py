@@ -1,0 +1,196 @@
+"""The lecture's parts, its server of pages and its command line."""
+
+import doctest
+import io
+import os
+import select
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lecture import measure, program, screen, server
+from lecture.pages import SERVER, PageError, Pages, download
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Make the parts short: waits of hundredths, small sums, few tasks."""
+    brief = SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 50))
+    for name in ("waiting", "completed", "kinds"):
+        monkeypatch.setattr(import_module(f"lecture.part_{name}"), "time", brief)
+    monkeypatch.setattr(import_module("lecture.part_squares"), "LARGEST", 100_000)
+    monkeypatch.setattr(import_module("lecture.part_tasks"), "COUNT", 200)
+
+
+def shown(capsys, *words):
+    code = program.run(program.arguments(list(words)))
+    captured = capsys.readouterr()
+    return code, captured.out.splitlines(), captured.err
+
+
+def test_every_module_of_a_part_is_in_the_list():
+    modules = {path.stem for path in (ROOT / "lecture").glob("part_*.py")}
+    assert modules == {f"part_{name}" for name in program.PARTS}
+    assert len(modules) >= 7
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", program.PARTS)
+def test_a_part_fits_one_screen_and_is_plain_without_a_terminal(name, capsys):
+    code, lines, errors = shown(capsys, "--part", name)
+    assert (code, errors) == (0, "")
+    assert lines[0].startswith(f"== {name}: ")
+    # The line below the part belongs to the prompt.
+    assert len(lines) <= 23, "\n".join(lines)
+    assert max(map(len, lines)) < 80, max(lines, key=len)
+    assert "\n".join(lines).isascii()
+    assert "\033" not in "\n".join(lines)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", [name for name in program.PARTS if name != "kinds"])
+def test_a_part_measures_the_loop_the_standard_library_and_raddle(name, capsys):
+    _, lines, _ = shown(capsys, "--part", name)
+    starts = [line.strip() for line in lines]
+    for row in ("loop ", "standard library", "raddle"):
+        assert any(line.startswith(row) and line.endswith("x") for line in starts), row
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_lecture_shows_the_parts_in_order(capsys):
+    _, lines, _ = shown(capsys)
+    titles = [line.split(":")[0].removeprefix("== ") for line in lines if line.startswith("==")]
+    assert titles == list(program.PARTS)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_completed_part_tells_each_item_once(capsys):
+    _, lines, _ = shown(capsys, "--part", "completed")
+    items = [line for line in lines if line.startswith("  > item")]
+    assert sorted(items) == [f"  > item {n}: took {n * 0.5} s" for n in (1, 2, 3)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_given_pages_take_the_place_of_the_servers(capsys):
+    with Pages([]) as pages:
+        url = pages.urls(1)[0]
+        _, lines, _ = shown(capsys, "--part", "map", "--url", url, url)
+    size = len(next(iter(server.PAGES.values())))
+    assert lines.count(f"  > threads.html: {size:,} bytes") == 2
+
+
+def test_a_terminal_has_bars_no_longer_than_the_line():
+    stream = io.StringIO()
+    view = screen.Screen(stream, bars=True, blocks=True, colour=False)
+    view.compare(10.0, 2.0, 0.001)
+    lines = stream.getvalue().splitlines()
+    assert [line.count("\N{FULL BLOCK}") for line in lines] == [0, screen.BAR_WIDTH, 4, 1]
+    assert max(map(len, lines)) < 80
+
+
+def test_colours_can_be_switched_off(monkeypatch):
+    terminal = SimpleNamespace(isatty=lambda: True, encoding="utf-8")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert screen.Screen.of(terminal).colour
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not screen.Screen.of(terminal).colour
+
+
+def test_the_server_serves_the_same_pages_in_every_run():
+    with Pages([]) as pages:
+        urls = pages.urls(10)
+        assert len(urls) == 10
+        for url in urls:
+            path = "/" + url.rpartition("/")[2]
+            assert download(url).body == server.PAGES[path]
+    assert len({len(page) for page in server.PAGES.values()}) > 5
+
+
+def test_a_page_that_is_not_there_is_named_in_the_error():
+    with Pages([]) as pages:
+        missing = pages.urls(1)[0] + "x"
+        with pytest.raises(PageError, match=r"threads\.htmlx answered 404"):
+            download(missing)
+
+
+def test_an_unreachable_page_ends_the_lecture_with_one_line(capsys, unused_port):
+    code, _, errors = shown(
+        capsys, "--part", "downloads", "--url", f"http://127.0.0.1:{unused_port}/a"
+    )
+    assert code == 1
+    assert errors.count("\n") == 1
+    assert f"could not download http://127.0.0.1:{unused_port}/a: Connection refused" in errors
+
+
+@pytest.fixture
+def unused_port():
+    """Hold a port on which nobody listens."""
+    import socket
+
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.mark.parametrize("words", [["--part", "nosuch"], ["--url", "page.html"]])
+def test_a_wrong_command_line_is_refused_before_anything_runs(words, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        program.arguments(words)
+    assert exit_.value.code == 2
+    assert repr(words[1]) in capsys.readouterr().err
+
+
+def test_the_server_ends_when_its_input_closes():
+    with subprocess.Popen(
+        [sys.executable, SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline().startswith(b"http://127.0.0.1:")
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd to see an orphan end"
+)
+def test_the_server_does_not_outlive_a_killed_lecture():
+    started = (
+        "from lecture.pages import Pages; pages = Pages([]); pages.urls(1)\n"
+        "print(pages._server.pid, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", started], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as lecture:
+        server_end = os.pidfd_open(int(lecture.stdout.readline()))
+        lecture.kill()
+        readable, _, _ = select.select([server_end], [], [], 50)
+        os.close(server_end)
+    assert readable, "the server still runs"
+
+
+@pytest.mark.parametrize("module", [screen, measure])
+def test_the_examples_in_docstrings_hold(module):
+    results = doctest.testmod(module)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_a_reader_who_leaves_is_no_error():
+    code = (
+        "import sys; from lecture import program;"
+        "sys.exit(program.run(program.arguments(['--part', 'map'])))"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as lecture:
+        lecture.stdout.close()
+        assert lecture.stderr.read() == b""
+        assert lecture.wait() == 1
