@@ -192,38 +192,32 @@ def pinned(only: tuple[str, ...] = ()) -> list[str]:
 
 
 def install(env: Environment, packages: list[str]) -> None:
-    """Install the packages that are not there yet in just these versions."""
-    present = env.read("packages").splitlines()
-    missing = [package for package in packages if package not in present]
-    if not missing:
-        return
-    pip = (env.python, "-m", "pip", "--disable-pip-version-check", "--quiet")
-    env.run(*pip, "install", *missing)
-    names = {re.split(r"[=<>~!]", package)[0] for package in missing}
-    kept = [package for package in present if re.split(r"[=<>~!]", package)[0] not in names]
-    env.write("packages", "\n".join(kept + missing))
+    """Install the packages in just these versions, unless they are there already."""
+    if not set(packages) <= set(env.read("packages").splitlines()):
+        pip = (env.python, "-m", "pip", "--disable-pip-version-check", "--quiet")
+        env.run(*pip, "install", *packages)
+        env.write("packages", "\n".join(packages))
 
 
 # --- The build -------------------------------------------------------------------------------
 
 
-def sources() -> list[Path]:
-    """List the files that the extension is built from (those of python/ are used in place)."""
-    files = [ROOT / "Cargo.toml", ROOT / "Cargo.lock", ROOT / "pyproject.toml"]
+def sources() -> str:
+    """Tell one state of what the extension is built from (python/ is used where it stands)."""
+    files = [ROOT / name for name in ("Cargo.toml", "Cargo.lock", "pyproject.toml")]
     files += [path for path in (ROOT / "crates").rglob("*") if path.suffix in (".rs", ".toml")]
-    return sorted(path for path in files if path.is_file())
-
-
-def fingerprint(env: Environment) -> str:
-    """Tell one state of the sources and of the built extension from another."""
     digest = hashlib.sha256()
-    for path in sources():
+    for path in sorted(filter(Path.is_file, files)):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
-    tag = "cpython-{}{}-".format(*env.interpreter.version)
-    for path in sorted((ROOT / "python" / "raddle").glob("_native*.so")):
-        if tag in path.name or ".abi3." in path.name:
-            digest.update(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
     return digest.hexdigest()
+
+
+def product(env: Environment) -> str:
+    """Tell one state of the extension that was built for a Python."""
+    tags = ("cpython-{}{}-".format(*env.interpreter.version), ".abi3.")
+    files = sorted((ROOT / "python" / "raddle").glob("_native*.so"))
+    states = [(path.name, path.stat()) for path in files if any(tag in path.name for tag in tags)]
+    return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in states)
 
 
 def check_toolchain() -> None:
@@ -245,11 +239,12 @@ def check_toolchain() -> None:
 
 def build(env: Environment, more: list[str]) -> None:
     """Build the extension in release mode, if its sources or the built file have changed."""
-    if not more and env.read("build") == fingerprint(env):
+    state = sources()
+    if not more and product(env) and env.read("build") == f"{state} {product(env)}":
         return
     check_toolchain()
     env.run(env.python, "-m", "maturin", "develop", "--release", "--quiet", *more)
-    env.write("build", fingerprint(env))
+    env.write("build", f"{state} {product(env)}")
 
 
 def prepare(interpreter: Interpreter, *, default: bool, only: tuple[str, ...] = ()) -> Environment:

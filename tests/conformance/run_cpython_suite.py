@@ -168,6 +168,8 @@ def main() -> int:
 
     executors = (cf.ThreadPoolExecutor, cf.ProcessPoolExecutor)
     print("executors under test:", ", ".join(executor.__module__ for executor in executors))
+    if not cf.ThreadPoolExecutor.__module__.startswith(args.module):
+        sys.exit(f"the executors of {args.module} have not taken the place of the standard ones")
     from test import support
 
     support.use_resources = list(getattr(support, "ALL_RESOURCES", [])) or ["walltime", "cpu"]
