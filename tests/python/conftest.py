@@ -1,0 +1,121 @@
+"""Fixtures that every suite shares, and the watchdog of the run's own end."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from blocking import Blocker
+from implementations import EXECUTORS, MODULES, load, make_pool
+
+SECONDS_TO_LEAVE = 60
+
+
+def pytest_unconfigure() -> None:
+    """A worker that never ends would keep the interpreter from leaving: show it, then leave."""
+    faulthandler.dump_traceback_later(SECONDS_TO_LEAVE, exit=True)
+
+
+@pytest.fixture(params=list(MODULES))
+def library(request: pytest.FixtureRequest) -> ModuleType:
+    """Each library in turn, as a module: ``library.ThreadPoolExecutor``, ``library.wait``."""
+    return load(request.param)
+
+
+@pytest.fixture
+def raddle() -> ModuleType:
+    """The library under test, for what only it has."""
+    return load("raddle")
+
+
+@pytest.fixture
+def blockers() -> Iterator[list[Blocker]]:
+    """All blockers of the test; released at its end, so that no failure leaves a worker stuck."""
+    made: list[Blocker] = []
+    yield made
+    for blocker in made:
+        blocker.release()
+
+
+@pytest.fixture
+def make_blocker(blockers: list[Blocker]) -> Callable[[], Blocker]:
+    """Makes a task that runs until it is released."""
+
+    def make() -> Blocker:
+        blockers.append(Blocker())
+        return blockers[-1]
+
+    return make
+
+
+@pytest.fixture
+def blocker(make_blocker: Callable[[], Blocker]) -> Blocker:
+    """One task that runs until it is released."""
+    return make_blocker()
+
+
+@pytest.fixture
+def executors(blockers: list[Blocker]) -> Iterator[list[Any]]:
+    """All executors of the test, shut down at its end, after the blockers are released."""
+    made: list[Any] = []
+    yield made
+    for blocker in blockers:
+        blocker.release()
+    for executor in made:
+        executor.shutdown(wait=True)
+
+
+@pytest.fixture
+def make_executor(library: ModuleType, executors: list[Any]) -> Callable[..., Any]:
+    """Makes thread pools of the library in turn."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        executors.append(library.ThreadPoolExecutor(*args, **kwargs))
+        return executors[-1]
+
+    return make
+
+
+@pytest.fixture
+def make_raddle(raddle: ModuleType, executors: list[Any]) -> Callable[..., Any]:
+    """Makes thread pools of raddle."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        executors.append(raddle.ThreadPoolExecutor(*args, **kwargs))
+        return executors[-1]
+
+    return make
+
+
+@pytest.fixture(params=list(EXECUTORS))
+def make_any(request: pytest.FixtureRequest, executors: list[Any]) -> Callable[..., Any]:
+    """Makes executors of each kind, views included, for the contract that all of them keep."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        executors.append(make_pool(request.param, *args, **kwargs))
+        return executors[-1]
+
+    return make
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Without the cyclic collector: what is freed meanwhile is freed by its reference count."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def hurried() -> Iterator[None]:
+    """Threads switch as often as the interpreter can make them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
