@@ -176,9 +176,14 @@ def environment(interpreter: Interpreter, *, default: bool) -> Environment:
     if env.folder.exists() and not env.read("python"):
         fail(f"{env.folder} is not an environment that dev.py made: move it away and try again")
     print(f"==> making {env.folder.name} with Python {interpreter.short}", flush=True)
-    code = subprocess.call([interpreter.path, "-m", "venv", "--clear", str(env.folder)])
-    if code:
-        shutil.rmtree(env.folder, ignore_errors=True)
+    made = False
+    try:
+        command = [interpreter.path, "-m", "venv", "--clear", str(env.folder)]
+        made = subprocess.call(command) == 0
+    finally:
+        if not made:
+            shutil.rmtree(env.folder, ignore_errors=True)
+    if not made:
         fail("Python's module venv failed, see above. On Debian and Ubuntu: install python3-venv")
     env.write("python", identity)
     return env

@@ -31,4 +31,5 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\nstopped")
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
