@@ -317,6 +317,20 @@ def test_threads_started_by_a_task_are_not_daemons(make_any):
     assert make_any(1).submit(flag).result() is False
 
 
+def test_what_tools_look_at_is_there(make_executor, blocker):
+    executor = make_executor(2, thread_name_prefix="seen")
+    assert executor._max_workers == 2 and len(executor._threads) == 0
+    assert executor._thread_name_prefix == "seen"
+    assert not executor._shutdown and not executor._broken
+    blocker.hold(executor, workers=2)
+    assert {t.name for t in executor._threads} == {"seen_0", "seen_1"}
+    for _ in range(5):
+        executor.submit(int)
+    assert executor._work_queue.qsize() == 5
+    executor.shutdown(wait=False)
+    assert executor._shutdown
+
+
 # bad input
 
 

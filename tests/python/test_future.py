@@ -328,6 +328,25 @@ def test_a_base_exception_of_a_callback_reaches_who_sets_the_result(library, err
         future.add_done_callback(leave)
 
 
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_a_base_exception_of_a_callback_costs_the_pool_no_worker(make_raddle, blocker, error):
+    """In the standard library the worker ends, and a pool of one runs nothing any more."""
+
+    def leave(_):
+        raise error
+
+    executor, seen, over = make_raddle(1), [], threading.Event()
+    future = executor.submit(blocker, 1)
+    future.add_done_callback(leave)
+    queued = [executor.submit(abs, -n) for n in range(5)]
+    blocker.release()
+    assert future.result() == 1
+    assert [f.result() for f in queued] == list(range(5))
+    assert executor.submit(seen.append, 1).add_done_callback(lambda _: over.set()) is None
+    over.wait()
+    assert seen == [1]
+
+
 def test_a_callback_may_add_a_callback(library):
     future, seen = library.Future(), []
     future.add_done_callback(lambda f: f.add_done_callback(seen.append))

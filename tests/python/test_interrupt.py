@@ -371,3 +371,50 @@ def test_an_interrupt_never_reaches_a_task(library):
         program.interrupt()
         program.expect("[True, True]")
         assert program.wait() == 0, program.errors
+
+
+def test_interrupts_at_any_moment_leave_the_pool_whole():
+    """A handler raises at hundreds of moments inside submit, map, result, cancel and wait."""
+    source = """
+        import random
+        class Hit(Exception):
+            pass
+        def hit(*_):
+            global armed
+            armed = False
+            raise Hit
+        signal.signal(signal.SIGALRM, hit)
+        executor = futures.ThreadPoolExecutor(2)
+        moments, hits = random.Random(7), 0
+        ran, lock = [0], threading.Lock()
+        def task(number):
+            with lock:
+                ran[0] += 1
+            return number
+        def use():
+            submitted = [executor.submit(task, n) for n in range(50)]
+            submitted[-1].cancel()
+            list(executor.map(task, range(50)))
+            futures.wait(submitted)
+            assert [f.result() for f in submitted[:-1]] == list(range(49))
+            assert len(list(futures.as_completed(submitted))) == 50
+        while hits < 500:
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-5, 3e-3))
+                while armed:  # a hit inside a finalizer is reported there and not raised
+                    use()
+            except Hit:
+                hits += 1
+        assert executor.submit(abs, -1).result() == 1
+        use()
+        executor.shutdown(wait=True)
+        figures = executor.statistics()
+        assert (figures.running, figures.waiting) == (0, 0), figures
+        assert figures.submitted == figures.done + figures.failed + figures.cancelled, figures
+        assert figures.done == ran[0] + 1, (figures, ran)
+        say("whole after", hits)
+        """
+    with Program("raddle", source) as program:
+        program.expect("whole after 500")
+        assert program.wait() == 0, program.errors
