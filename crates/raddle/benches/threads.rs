@@ -52,9 +52,7 @@ impl Pools {
     fn open() -> Self {
         let (sender, receiver) = channel();
         let rayon = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build();
-        let tokio = Builder::new_current_thread()
-            .max_blocking_threads(WORKERS)
-            .build();
+        let tokio = Builder::new_current_thread().max_blocking_threads(WORKERS).build();
         Pools {
             raddle: ThreadPoolExecutor::new(WORKERS).expect("the system has two threads to give"),
             rayon: rayon.expect("the system has two threads to give"),
@@ -65,13 +63,8 @@ impl Pools {
     }
 
     fn raddle_submit_all(&self, tasks: u64) -> u64 {
-        let futures: Vec<_> = (0..tasks)
-            .map(|task| self.raddle.submit(move || black_box(task)))
-            .collect();
-        futures
-            .into_iter()
-            .map(|future| future.result().expect("no task panics"))
-            .sum()
+        let futures: Vec<_> = (0..tasks).map(|task| self.raddle.submit(move || black_box(task))).collect();
+        futures.into_iter().map(|future| future.result().expect("no task panics")).sum()
     }
 
     fn rayon_submit_all(&self, tasks: u64) -> u64 {
@@ -83,9 +76,7 @@ impl Pools {
 
     fn tokio_submit_all(&self, tasks: u64) -> u64 {
         self.tokio.block_on(async {
-            let handles: Vec<_> = (0..tasks)
-                .map(|task| tokio::task::spawn_blocking(move || black_box(task)))
-                .collect();
+            let handles: Vec<_> = (0..tasks).map(|task| tokio::task::spawn_blocking(move || black_box(task))).collect();
             let mut sum = 0;
             for handle in handles {
                 sum += handle.await.expect("no task panics");
@@ -96,9 +87,7 @@ impl Pools {
 
     fn raddle_one_by_one(&self, tasks: u64) -> u64 {
         let trip = |task| self.raddle.submit(move || black_box(task)).result();
-        (0..tasks)
-            .map(|task| trip(task).expect("no task panics"))
-            .sum()
+        (0..tasks).map(|task| trip(task).expect("no task panics")).sum()
     }
 
     fn rayon_one_by_one(&self, tasks: u64) -> u64 {
@@ -106,9 +95,7 @@ impl Pools {
             self.rayon_spawn(task);
             self.receiver.recv()
         };
-        (0..tasks)
-            .map(|task| trip(task).expect("this pool keeps a sender"))
-            .sum()
+        (0..tasks).map(|task| trip(task).expect("this pool keeps a sender")).sum()
     }
 
     fn tokio_one_by_one(&self, tasks: u64) -> u64 {
@@ -124,23 +111,18 @@ impl Pools {
 
     fn raddle_map(&self, tasks: u64) -> u64 {
         let results = self.raddle.map(0..tasks, black_box);
-        let numbers: Vec<u64> = results
-            .map(|result| result.expect("no task panics"))
-            .collect();
+        let numbers: Vec<u64> = results.map(|result| result.expect("no task panics")).collect();
         numbers.iter().sum()
     }
 
     fn rayon_map(&self, tasks: u64) -> u64 {
-        let numbers: Vec<u64> = self
-            .rayon
-            .install(|| (0..tasks).into_par_iter().map(black_box).collect());
+        let numbers: Vec<u64> = self.rayon.install(|| (0..tasks).into_par_iter().map(black_box).collect());
         numbers.iter().sum()
     }
 
     fn rayon_spawn(&self, task: u64) {
         let sender = self.sender.clone();
-        self.rayon
-            .spawn(move || sender.send(black_box(task)).expect("the receiver is open"));
+        self.rayon.spawn(move || sender.send(black_box(task)).expect("the receiver is open"));
     }
 
     fn cases(&self) -> Vec<Case<'_>> {
@@ -196,20 +178,13 @@ fn nanoseconds_a_task(batch: &Batch<'_>, tasks: u64) -> f64 {
     let started = Instant::now();
     let sum = batch(tasks);
     let spent = started.elapsed();
-    assert_eq!(
-        sum,
-        tasks * (tasks - 1) / 2,
-        "results are missing: the figure is void"
-    );
+    assert_eq!(sum, tasks * (tasks - 1) / 2, "results are missing: the figure is void");
     spent.as_nanos() as f64 / tasks as f64
 }
 
 fn print_json(case: &Case<'_>, figures: &[Vec<f64>]) {
     for ((contender, _), taken) in case.contenders.iter().zip(figures) {
-        println!(
-            r#"{{"case": "{}", "contender": "{contender}", "nanoseconds": {taken:?}}}"#,
-            case.name
-        );
+        println!(r#"{{"case": "{}", "contender": "{contender}", "nanoseconds": {taken:?}}}"#, case.name);
     }
 }
 
@@ -219,10 +194,7 @@ fn print_table(case: &Case<'_>, figures: &[Vec<f64>]) {
         let mut sorted = taken.clone();
         sorted.sort_by(f64::total_cmp);
         let (low, high) = (sorted[0], sorted[sorted.len() - 1]);
-        println!(
-            "    {contender:<8} {:>9.0} ({low:.0}-{high:.0})",
-            sorted[sorted.len() / 2]
-        );
+        println!("    {contender:<8} {:>9.0} ({low:.0}-{high:.0})", sorted[sorted.len() / 2]);
     }
 }
 
@@ -231,15 +203,9 @@ fn main() {
     let arguments: Vec<String> = env::args().collect();
     let has = |option: &str| arguments.iter().any(|argument| argument == option);
     let scale = if has("--bench") && !has("--quick") {
-        Scale {
-            rounds: 11,
-            divisor: 1,
-        }
+        Scale { rounds: 11, divisor: 1 }
     } else {
-        Scale {
-            rounds: 3,
-            divisor: 100,
-        }
+        Scale { rounds: 3, divisor: 100 }
     };
     let json = env::var_os("RADDLE_BENCH_JSON").is_some_and(|value| value == "1");
     let pools = Pools::open();

@@ -74,8 +74,8 @@ pub(crate) trait Witness: Send + Sync {
 /// A foreign lock that must be held by whoever changes the state, so that a party that knows only that lock sees no
 /// change while it holds it.
 pub trait Gate: Send + Sync {
-    /// Takes the lock, calls `change` once, and tells the parties behind the gate of the state that it returns.
-    fn pass(&self, change: &mut dyn FnMut() -> State);
+    /// Takes the lock, calls `change` once, and tells the parties behind the gate of the new state, if it returns one.
+    fn pass(&self, change: &mut dyn FnMut() -> Option<State>);
 }
 
 /// A function to call when a future is done.
@@ -309,10 +309,10 @@ impl<V: Outcome> FutureCell<V> {
         let mut step = Some(step);
         let mut result = None;
         gate.pass(&mut || {
-            if let Some(step) = step.take() {
-                result = Some(self.step(&mut self.inner.lock(), step));
-            }
-            self.state()
+            let mut inner = self.inner.lock();
+            let before = self.state();
+            result = Some(self.step(&mut inner, step.take()?));
+            Some(self.state()).filter(|after| *after != before)
         });
         result.expect("a gate lets the change pass")
     }
@@ -381,6 +381,12 @@ impl Notices {
 
     /// Wakes the sleepers first, then calls the callbacks in the order in which they were added.
     pub fn deliver(self) {
+        self.wake_sleepers().into_iter().for_each(|callback| callback());
+    }
+
+    /// Wakes the sleepers, and hands the callbacks over to be called.
+    #[must_use = "the callbacks are still to be called"]
+    pub fn wake_sleepers(self) -> Vec<Callback> {
         let mut callbacks = Vec::new();
         for (_, listener) in self.listeners {
             match listener {
@@ -394,8 +400,6 @@ impl Notices {
                 Listener::Callback(callback) => callbacks.push(callback),
             }
         }
-        for callback in callbacks {
-            callback();
-        }
+        callbacks
     }
 }

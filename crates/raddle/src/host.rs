@@ -7,7 +7,7 @@ use crate::pool::Pool;
 use crate::primitives::Mutex;
 
 /// The part of a thread in a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// It runs tasks.
     Worker(usize),

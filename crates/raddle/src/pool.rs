@@ -247,6 +247,10 @@ impl Pool {
         }
         self.roster.close(Phase::Closed).iter().for_each(|seat| seat.wake());
         self.timer.close();
+        // Without any worker (no thread could be started) nobody would come to what is queued.
+        if self.roster.snapshot(|_| ()).workers == 0 {
+            self.cancel_queued();
+        }
     }
 
     /// Cancels what no worker has begun.
@@ -263,6 +267,11 @@ impl Pool {
         };
         self.cancelled.fetch_add(count, Relaxed);
         notices.deliver();
+    }
+
+    /// A signal that is set when the pool has been closed and its last worker is gone; those given up do not count.
+    pub fn ended(&self) -> Arc<Signal> {
+        self.roster.ended()
     }
 
     /// Whether it has been shut down or is broken, and why.

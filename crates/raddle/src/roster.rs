@@ -91,6 +91,8 @@ struct Inner<E> {
     phase: Phase,
     longest: usize,
     passed_over: u64,
+    /// Who waits for the last worker to be gone.
+    mourners: Vec<Arc<Signal>>,
 }
 
 /// The queue, its workers and their states.
@@ -125,6 +127,7 @@ impl<E: Entry> Roster<E> {
             phase: Phase::Open,
             longest: 0,
             passed_over: 0,
+            mourners: Vec::new(),
         };
         Self { inner: Mutex::new(inner), depth: AtomicUsize::new(0), max_workers, spin: AdaptiveSpin::new() }
     }
@@ -194,6 +197,7 @@ impl<E: Entry> Roster<E> {
         if inner.phase == Phase::Open || matches!(phase, Phase::Broken(_)) {
             inner.phase = phase;
         }
+        Self::tell_mourners(&mut inner);
         std::mem::take(&mut inner.sleepers)
     }
 
@@ -208,7 +212,7 @@ impl<E: Entry> Roster<E> {
     pub(crate) fn leave(&self, seat: &Seat) {
         let mut inner = self.inner.lock();
         Self::stand_down(&mut inner, seat);
-        inner.workers -= 1;
+        Self::count_out(&mut inner);
     }
 
     /// A worker has been given up while at work; another may take its place.
@@ -216,7 +220,18 @@ impl<E: Entry> Roster<E> {
         let mut spent = Spent::new();
         let mut inner = self.inner.lock();
         inner.workers -= 1;
-        self.appoint_if_needed(&mut inner, &mut spent)
+        let call = self.appoint_if_needed(&mut inner, &mut spent);
+        Self::tell_mourners(&mut inner);
+        call
+    }
+
+    /// A signal that is set when the roster is not open any more and its last worker is gone.
+    pub(crate) fn ended(&self) -> Arc<Signal> {
+        let signal = Arc::new(Signal::new());
+        let mut inner = self.inner.lock();
+        inner.mourners.push(Arc::clone(&signal));
+        Self::tell_mourners(&mut inner);
+        signal
     }
 
     /// The present phase.
@@ -239,7 +254,7 @@ impl<E: Entry> Roster<E> {
         }
         Self::stand_down(&mut inner, seat);
         if inner.phase != Phase::Open && !is_mutant(Mutant::SleepThroughClose) {
-            inner.workers -= 1;
+            Self::count_out(&mut inner);
             return Settled::Return(Rest::Leave);
         }
         if may_spin && !inner.has_standby {
@@ -249,6 +264,18 @@ impl<E: Entry> Roster<E> {
         }
         inner.sleepers.push(Arc::clone(seat));
         Settled::Sleep
+    }
+
+    fn count_out(inner: &mut Inner<E>) {
+        inner.workers -= 1;
+        Self::tell_mourners(inner);
+    }
+
+    /// Setting a signal is a system call at most and calls nobody's code, so it may happen under the lock.
+    fn tell_mourners(inner: &mut Inner<E>) {
+        if inner.workers == 0 && inner.phase != Phase::Open {
+            inner.mourners.drain(..).for_each(|signal| signal.set());
+        }
     }
 
     fn appoint_if_needed(&self, inner: &mut Inner<E>, spent: &mut Spent<E>) -> Call {

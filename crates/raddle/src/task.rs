@@ -4,7 +4,7 @@
 //! before the outcome can be seen: who has the result holds no argument alive.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::Failure;
@@ -49,7 +49,7 @@ pub struct Task<J: Job> {
     /// The result's side.
     pub cell: FutureCell<J::Outcome>,
     job: Mutex<Option<J>>,
-    options: Option<Arc<Options>>,
+    options: OnceLock<Arc<Options>>,
     attempt: AtomicU32,
     /// Whether the outcome is the timer's: then the thread that ran the task has been given up.
     is_overrun: AtomicBool,
@@ -72,23 +72,17 @@ impl<J: Job> Default for Task<J> {
 impl<J: Job> Task<J> {
     /// A task to submit.
     pub fn new(job: J, options: Option<Arc<Options>>) -> Self {
-        Self {
-            cell: FutureCell::new(),
-            job: Mutex::new(Some(job)),
-            options,
-            attempt: AtomicU32::new(0),
-            is_overrun: AtomicBool::new(false),
-            executor: AtomicU64::new(0),
-            number: AtomicU64::new(0),
-        }
+        let task = Self::without_job();
+        task.arm(job, options);
+        task
     }
 
-    /// A future that somebody completes by hand.
+    /// A future that somebody completes by hand, or that is [armed](Self::arm) later.
     pub fn without_job() -> Self {
         Self {
             cell: FutureCell::new(),
             job: Mutex::new(None),
-            options: None,
+            options: OnceLock::new(),
             attempt: AtomicU32::new(0),
             is_overrun: AtomicBool::new(false),
             executor: AtomicU64::new(0),
@@ -96,10 +90,18 @@ impl<J: Job> Task<J> {
         }
     }
 
-    /// Gives a task without a job something to run, before it is submitted.
-    pub fn arm(&mut self, job: J, options: Option<Arc<Options>>) {
-        self.job = Mutex::new(Some(job));
-        self.options = options;
+    /// Gives a task without a job something to run, once, before it is submitted.
+    pub fn arm(&self, job: J, options: Option<Arc<Options>>) {
+        let before = self.job.lock().replace(job);
+        drop(before);
+        if let Some(options) = options {
+            let _ = self.options.set(options);
+        }
+    }
+
+    /// The name that the task was given.
+    pub fn label(&self) -> Option<&Arc<str>> {
+        self.options.get().and_then(|options| options.label.as_ref())
     }
 
     /// Whether a pool has taken it.
@@ -140,14 +142,14 @@ impl<J: Job> Task<J> {
             executor: self.executor.load(Relaxed),
             task: self.number.load(Relaxed),
             worker,
-            label: self.options.as_ref().and_then(|o| o.label.clone()),
+            label: self.label().cloned(),
             at: Instant::now(),
         });
     }
 
     /// Runs the attempts, until one succeeds, none is left, or the timer has ended one.
     fn run_attempts(this: &Arc<Self>, mut job: J, pool: &Arc<Pool>, record: &Arc<Record>) -> J::Outcome {
-        let Some(options) = &this.options else { return job.run() };
+        let Some(options) = this.options.get() else { return job.run() };
         let mut attempt = 0;
         loop {
             let outcome = Self::run_timed(this, &mut job, options, attempt, pool, record);
@@ -249,7 +251,7 @@ impl<J: Job> Runnable for Task<J> {
 impl<J: Job> Expire for Task<J> {
     fn expire(&self, attempt: u32, record: &Record) -> Option<Notices> {
         self.attempt.compare_exchange(attempt, EXPIRED, Relaxed, Relaxed).ok()?;
-        let options = self.options.as_deref()?;
+        let options = self.options.get()?;
         let failure = Failure::TimedOut { label: options.label.clone(), limit: options.task_timeout? };
         let notices = self.cell.finish_and(failure.into(), || self.is_overrun.store(true, Relaxed)).ok()?;
         self.emit(EventKind::TimedOut, Some(record.number));

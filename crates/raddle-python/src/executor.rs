@@ -1,0 +1,333 @@
+//! `ThreadPoolExecutor` and its views with options.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PySet, PyTuple};
+
+use raddle::pool::Pool;
+use raddle::{Options, Phase, Statistics, SubmitError};
+
+use crate::batch::MapIterator;
+use crate::enter;
+use crate::future::NativeFuture;
+use crate::host::PythonHost;
+use crate::job::{PyJob, copy_context};
+use crate::names::Names;
+
+/// Set when the interpreter has begun to exit.
+static IS_EXITING: AtomicBool = AtomicBool::new(false);
+
+/// Pools whose threads may have to be waited for when the interpreter exits.
+static POOLS: Mutex<Vec<(Weak<Pool>, Weak<PythonHost>)>> = Mutex::new(Vec::new());
+
+/// The fields of the package's `Policy`: task_timeout, retries, retry_on and label.
+type PolicyArgs = (Option<f64>, u32, Option<Py<PyAny>>, Option<String>);
+
+/// How the tasks of an executor, or of a view of it, are run.
+#[derive(Clone, Default)]
+struct Policy {
+    options: Option<Arc<Options>>,
+    retry_on: Option<Arc<Py<PyAny>>>,
+    inherits_context: bool,
+}
+
+impl Policy {
+    /// Whether its tasks need nothing that a batch does not give.
+    fn fits_a_batch(&self) -> bool {
+        self.options.as_ref().is_none_or(|options| options.task_timeout.is_none() && options.retries == 0)
+    }
+}
+
+/// An engine pool in the world of Python.
+pub(crate) struct Open {
+    pub(crate) pool: Arc<Pool>,
+    host: Arc<PythonHost>,
+}
+
+impl Open {
+    fn submit<'py>(
+        &self,
+        policy: &Policy,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, NativeFuture>> {
+        let py = function.py();
+        check_callable("submit()", function)?;
+        if IS_EXITING.load(Relaxed) {
+            return Err(self.refusal(py, &SubmitError::ShutDown));
+        }
+        let job = PyJob {
+            function: function.clone().unbind(),
+            args: args.clone().unbind(),
+            kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+            context: if policy.inherits_context { Some(copy_context(py)?) } else { None },
+            retry_on: policy.retry_on.clone(),
+        };
+        let future = NativeFuture::make(py)?;
+        let task = future.get().task();
+        task.arm(job, policy.options.clone());
+        self.pool.submit(task).map_err(|error| self.refusal(py, &error))?;
+        Ok(future)
+    }
+
+    pub(crate) fn refusal(&self, py: Python<'_>, error: &SubmitError) -> PyErr {
+        Names::refusal(py, error, IS_EXITING.load(Relaxed))
+    }
+
+    fn handle(&self) -> PoolHandle {
+        PoolHandle { open: Self { pool: Arc::clone(&self.pool), host: Arc::clone(&self.host) } }
+    }
+}
+
+fn check_callable(place: &str, function: &Bound<'_, PyAny>) -> PyResult<()> {
+    if function.is_callable() {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!(
+        "{place} needs a function to call, not {}: {function:?}",
+        function.get_type().name()?
+    )))
+}
+
+/// The native half of `raddle.ThreadPoolExecutor`.
+#[pyclass(module = "raddle._native", subclass, frozen)]
+pub(crate) struct ThreadPool {
+    open: OnceLock<(Open, Policy)>,
+}
+
+impl ThreadPool {
+    fn open(&self) -> PyResult<&(Open, Policy)> {
+        self.open.get().ok_or_else(|| {
+            PyRuntimeError::new_err("this executor was not initialised: call super().__init__() in the subclass")
+        })
+    }
+}
+
+impl Drop for ThreadPool {
+    /// Nobody can submit any more: the workers finish what is queued, and leave.
+    fn drop(&mut self) {
+        if let Some((open, _)) = self.open.get() {
+            open.pool.close();
+        }
+    }
+}
+
+#[pymethods]
+impl ThreadPool {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { open: OnceLock::new() }
+    }
+
+    /// Make the pool; the package has checked the arguments.
+    fn _open(
+        &self,
+        py: Python<'_>,
+        max_workers: usize,
+        thread_name_prefix: String,
+        initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
+        inherits_context: bool,
+        policy: PolicyArgs,
+    ) -> PyResult<()> {
+        let host = Arc::new(PythonHost::new(py, thread_name_prefix, initializer)?);
+        let pool = Pool::new(Arc::clone(&host) as _, max_workers);
+        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|(pool, _)| pool.strong_count() > 0);
+        pools.push((Arc::downgrade(&pool), Arc::downgrade(&host)));
+        drop(pools);
+        let policy = make_policy(policy, inherits_context);
+        let already = || PyRuntimeError::new_err("this executor has been initialised already");
+        self.open.set((Open { pool, host }, policy)).map_err(|_| already())
+    }
+
+    /// Run `fn(*args, **kwargs)` on a thread of the pool; return its future.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn submit<'py>(
+        &self,
+        r#fn: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, NativeFuture>> {
+        let (open, policy) = self.open()?;
+        open.submit(policy, r#fn, args, kwargs)
+    }
+
+    /// The results of `fn` over the items, or None if a batch does not fit this executor's options.
+    fn _map(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        iterables: &Bound<'_, PyTuple>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<MapIterator>> {
+        let (open, policy) = self.open()?;
+        map(open, policy, r#fn, iterables, timeout)
+    }
+
+    /// The pool without its executor, to close it and to wait for it.
+    fn _handle(&self) -> PyResult<PoolHandle> {
+        Ok(self.open()?.0.handle())
+    }
+
+    #[getter]
+    fn _threads(&self, py: Python<'_>) -> PyResult<Py<PySet>> {
+        Ok(self.open()?.0.host.threads.clone_ref(py))
+    }
+
+    #[getter]
+    fn _shutdown(&self) -> PyResult<bool> {
+        Ok(self.open()?.0.pool.phase() == Phase::Closed)
+    }
+
+    #[getter]
+    fn _broken(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.open()?.0.pool.phase() {
+            Phase::Broken(reason) => Ok((*reason).into_pyobject(py)?.into_any().unbind()),
+            _ => Ok(false.into_pyobject(py)?.to_owned().into_any().unbind()),
+        }
+    }
+}
+
+fn map(
+    open: &Open,
+    policy: &Policy,
+    function: &Bound<'_, PyAny>,
+    iterables: &Bound<'_, PyTuple>,
+    timeout: Option<f64>,
+) -> PyResult<Option<MapIterator>> {
+    check_callable("map()", function)?;
+    if !policy.fits_a_batch() {
+        return Ok(None);
+    }
+    let deadline = enter::deadline(timeout)?;
+    let label = policy.options.as_ref().and_then(|options| options.label.clone());
+    MapIterator::submit(open, function, iterables, policy.inherits_context, label, deadline).map(Some)
+}
+
+fn make_policy((task_timeout, retries, retry_on, label): PolicyArgs, inherits_context: bool) -> Policy {
+    let options = Options {
+        label: label.map(Arc::from),
+        // A limit beyond what a clock can count is none.
+        task_timeout: task_timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        retries,
+    };
+    let options = (options != Options::default()).then(|| Arc::new(options));
+    Policy { options, retry_on: retry_on.map(Arc::new), inherits_context }
+}
+
+/// The native half of `raddle.ExecutorView`: an executor seen with other options.
+#[pyclass(module = "raddle._native", subclass, frozen)]
+pub(crate) struct View {
+    executor: Py<ThreadPool>,
+    policy: Policy,
+}
+
+#[pymethods]
+impl View {
+    #[new]
+    fn new(executor: &Bound<'_, ThreadPool>, policy: PolicyArgs) -> PyResult<Self> {
+        let (_, own) = executor.get().open()?;
+        Ok(Self { executor: executor.clone().unbind(), policy: make_policy(policy, own.inherits_context) })
+    }
+
+    /// Run `fn(*args, **kwargs)` on a thread of the pool; return its future.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn submit<'py>(
+        &self,
+        r#fn: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, NativeFuture>> {
+        self.executor.get().open()?.0.submit(&self.policy, r#fn, args, kwargs)
+    }
+
+    fn _map(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        iterables: &Bound<'_, PyTuple>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<MapIterator>> {
+        map(&self.executor.get().open()?.0, &self.policy, r#fn, iterables, timeout)
+    }
+}
+
+/// A pool without its executor: what shutting down and the end of the interpreter need.
+#[pyclass(module = "raddle._native", frozen)]
+pub(crate) struct PoolHandle {
+    open: Open,
+}
+
+#[pymethods]
+impl PoolHandle {
+    /// Take no more tasks; cancel those that have not begun, if asked to.
+    fn close(&self, cancel_queued: bool) {
+        self.open.pool.close();
+        if cancel_queued {
+            self.open.pool.cancel_queued();
+        }
+    }
+
+    /// Wait until all workers are gone, but for those given up.
+    fn wait_ended(&self, py: Python<'_>) -> PyResult<()> {
+        let ended = self.open.pool.ended();
+        enter::block(py, None, |until| ended.wait_as_caller(until)).map(drop)
+    }
+
+    /// Let the interpreter exit without waiting for the threads of this pool.
+    fn forsake(&self) {
+        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|(pool, _)| pool.as_ptr() != Arc::as_ptr(&self.open.pool));
+    }
+
+    /// Whether the process was forked after the pool was made.
+    #[getter]
+    fn is_forked(&self) -> bool {
+        self.open.pool.is_forked()
+    }
+
+    /// The threads of the pool that have been started and not given up.
+    #[getter]
+    fn threads(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.open.host.all_threads(py)
+    }
+
+    /// The figures of the pool, in the order of the fields of `raddle.Statistics`.
+    fn statistics(&self) -> (u64, u64, u64, u64, u64, u64, u64, u64, usize, f64, usize) {
+        let now: Statistics = self.open.pool.statistics();
+        (
+            now.submitted,
+            now.running,
+            now.waiting,
+            now.done,
+            now.failed,
+            now.cancelled,
+            now.retried,
+            now.abandoned,
+            now.workers,
+            now.busy.as_secs_f64(),
+            now.longest_queue,
+        )
+    }
+}
+
+/// The pools that have threads in this process.
+#[pyfunction]
+pub(crate) fn live_pools() -> Vec<PoolHandle> {
+    let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let alive = pools.iter().filter_map(|(pool, host)| {
+        let open = Open { pool: pool.upgrade()?, host: host.upgrade()? };
+        (!open.pool.is_forked()).then_some(PoolHandle { open })
+    });
+    alive.collect()
+}
+
+/// From now on, a task that is refused is refused because the interpreter exits.
+#[pyfunction]
+pub(crate) fn note_exit() {
+    IS_EXITING.store(true, Relaxed);
+}

@@ -1,0 +1,206 @@
+//! What a task of Python runs, and what it ends with.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+
+use raddle::Failure;
+use raddle::future::Outcome;
+use raddle::task::Job;
+
+use crate::names::Names;
+
+/// How a call ended.
+#[derive(Debug)]
+pub(crate) enum PyOutcome {
+    Returned(Py<PyAny>),
+    Raised(Py<PyBaseException>),
+    /// The engine ended it; the exception is made when somebody asks.
+    Failed(Failure),
+}
+
+impl Outcome for PyOutcome {
+    fn is_failure(&self) -> bool {
+        !matches!(self, Self::Returned(_))
+    }
+}
+
+impl From<Failure> for PyOutcome {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl PyOutcome {
+    pub(crate) fn of_call(py: Python<'_>, result: PyResult<Py<PyAny>>) -> Self {
+        match result {
+            Ok(value) => Self::Returned(value),
+            Err(error) => Self::Raised(error.into_value(py)),
+        }
+    }
+
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Returned(value) => Self::Returned(value.clone_ref(py)),
+            Self::Raised(error) => Self::Raised(error.clone_ref(py)),
+            Self::Failed(failure) => Self::Failed(failure.clone()),
+        }
+    }
+
+    /// The outcome with an exception in place of the engine's own words.
+    pub(crate) fn spelled_out(self, py: Python<'_>) -> Self {
+        match self {
+            Self::Failed(failure) => Self::Raised(Names::failure(py, &failure).into_value(py)),
+            other => other,
+        }
+    }
+
+    /// The value, or the exception raised.
+    pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.spelled_out(py) {
+            Self::Returned(value) => Ok(value),
+            Self::Raised(error) => Err(PyErr::from_value(error.into_bound(py).into_any())),
+            Self::Failed(_) => unreachable!("it has just been spelled out"),
+        }
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Returned(value) => visit.call(value),
+            Self::Raised(error) => visit.call(error),
+            Self::Failed(_) => Ok(()),
+        }
+    }
+}
+
+/// A call: a function, its arguments, and the context to run it in.
+pub(crate) struct PyJob {
+    pub(crate) function: Py<PyAny>,
+    pub(crate) args: Py<PyTuple>,
+    pub(crate) kwargs: Option<Py<PyDict>>,
+    pub(crate) context: Option<Py<PyAny>>,
+    /// Exception classes after which it is tried again.
+    pub(crate) retry_on: Option<Arc<Py<PyAny>>>,
+}
+
+impl Job for PyJob {
+    type Outcome = PyOutcome;
+
+    fn run(&mut self) -> PyOutcome {
+        Python::attach(|py| {
+            let result =
+                in_context(py, self.context.as_ref(), || call(py, &self.function, &self.args, self.kwargs.as_ref()));
+            PyOutcome::of_call(py, result)
+        })
+    }
+
+    fn wants_retry(&mut self, failure: &PyOutcome) -> bool {
+        let (PyOutcome::Raised(error), Some(classes)) = (failure, &self.retry_on) else { return false };
+        // A class that cannot answer (its metaclass raises) is as one that does not match.
+        Python::attach(|py| error.bind(py).is_instance(classes.bind(py)).unwrap_or(false))
+    }
+}
+
+impl PyJob {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)?;
+        visit.call(&self.args)?;
+        visit.call(&self.kwargs)?;
+        visit.call(&self.context)
+        // `retry_on` is shared with other tasks: it is not this one's to report.
+    }
+}
+
+/// Runs `body` inside a context of `contextvars`, if there is one.
+pub(crate) fn in_context(
+    py: Python<'_>,
+    context: Option<&Py<PyAny>>,
+    body: impl FnOnce() -> PyResult<Py<PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    let Some(context) = context else { return body() };
+    // SAFETY: the interpreter is held, and `context` is a contextvars.Context made by `copy_context` below.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
+        return Err(PyErr::fetch(py));
+    }
+    let result = body();
+    // SAFETY: as above; this thread entered it, and whoever enters another context inside leaves it before.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 {
+        return Err(PyErr::fetch(py));
+    }
+    result
+}
+
+/// Takes over what a function of the C API gives.
+///
+/// # Safety
+/// `object` is a new reference, or NULL with an exception set.
+unsafe fn new_reference(py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<Py<PyAny>> {
+    // SAFETY: the caller's promise.
+    unsafe { Bound::from_owned_ptr_or_err(py, object).map(Bound::unbind) }
+}
+
+/// A copy of the calling thread's context.
+pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // SAFETY: the interpreter is held; the call gives a new reference or NULL with an exception set.
+    unsafe { new_reference(py, ffi::PyContext_CopyCurrent()) }
+}
+
+/// A copy of `context`.
+pub(crate) fn copy_of_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+    // SAFETY: the interpreter is held and `context` is a contextvars.Context; gives a new reference or NULL.
+    unsafe { new_reference(py, ffi::PyContext_Copy(context.as_ptr())) }
+}
+
+// Declared anew, as functions that may unwind. Up to CPython 3.13 a thread that asks for the interpreter while it is being
+// torn down is ended by `pthread_exit`, which unwinds its stack; an abandoned thread may come to that inside a task.
+unsafe extern "C-unwind" {
+    #[link_name = "PyObject_Call"]
+    fn call_with_tuple(
+        f: *mut ffi::PyObject,
+        args: *mut ffi::PyObject,
+        kwargs: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+    #[link_name = "PyObject_CallOneArg"]
+    fn call_with_one(f: *mut ffi::PyObject, arg: *mut ffi::PyObject) -> *mut ffi::PyObject;
+}
+
+/// Keeps the thread asleep when an unwind from inside a call passes by: the process is ending, and unwinding on through
+/// frames of Rust would abort it.
+struct StayHere;
+
+impl Drop for StayHere {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+fn call(py: Python<'_>, function: &Py<PyAny>, args: &Py<PyTuple>, kwargs: Option<&Py<PyDict>>) -> PyResult<Py<PyAny>> {
+    let keywords = kwargs.map_or(std::ptr::null_mut(), Py::as_ptr);
+    let stay = StayHere;
+    // SAFETY: the interpreter is held; the pointers are a callable, a tuple, and a dict or NULL, kept alive by the caller.
+    let result = unsafe { call_with_tuple(function.as_ptr(), args.as_ptr(), keywords) };
+    std::mem::forget(stay);
+    // SAFETY: the call gives a new reference, or NULL with an exception set.
+    unsafe { new_reference(py, result) }
+}
+
+/// Calls a function with one argument, as `map` over one iterable does.
+pub(crate) fn call_one(py: Python<'_>, function: &Py<PyAny>, arg: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+    let stay = StayHere;
+    // SAFETY: the interpreter is held; both pointers are objects kept alive by the caller.
+    let result = unsafe { call_with_one(function.as_ptr(), arg.as_ptr()) };
+    std::mem::forget(stay);
+    // SAFETY: the call gives a new reference, or NULL with an exception set.
+    unsafe { new_reference(py, result) }
+}
+
+/// Calls a function with a tuple of arguments.
+pub(crate) fn call_tuple(py: Python<'_>, function: &Py<PyAny>, args: &Py<PyTuple>) -> PyResult<Py<PyAny>> {
+    call(py, function, args, None)
+}

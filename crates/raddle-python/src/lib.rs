@@ -1,0 +1,28 @@
+//! `raddle._native`: the binding. It converts, releases the interpreter, and maps errors; the engine decides.
+
+mod batch;
+mod enter;
+mod executor;
+mod future;
+mod gate;
+mod group;
+mod host;
+mod job;
+mod names;
+
+/// The engine's Python face; its public names are those of the package `raddle`.
+#[pyo3::pymodule(gil_used = true)]
+mod _native {
+    #[pymodule_export]
+    use crate::batch::MapIterator;
+    #[pymodule_export]
+    use crate::executor::{PoolHandle, ThreadPool, View, live_pools, note_exit};
+    #[pymodule_export]
+    use crate::future::NativeFuture;
+    #[pymodule_export]
+    use crate::group::{CompletedIterator, as_completed, wait};
+    #[pymodule_export]
+    use crate::host::ThreadBodyEntry;
+    #[pymodule_export]
+    use crate::names::bind;
+}

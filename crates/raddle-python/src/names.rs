@@ -1,0 +1,94 @@
+//! The Python objects that the binding needs, given to it once by the package: it imports nothing by itself.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+
+use raddle::{Failure, SubmitError};
+
+/// Classes and functions of the package and of `concurrent.futures`.
+pub(crate) struct Names {
+    pub(crate) future: Py<PyType>,
+    pub(crate) start_thread: Py<PyAny>,
+    pub(crate) make_condition: Py<PyAny>,
+    pub(crate) log_callback: Py<PyAny>,
+    pub(crate) log_initializer: Py<PyAny>,
+    cancelled_error: Py<PyAny>,
+    timeout_error: Py<PyAny>,
+    invalid_state_error: Py<PyAny>,
+    broken_thread_pool: Py<PyAny>,
+    task_timeout: Py<PyAny>,
+}
+
+static NAMES: PyOnceLock<Names> = PyOnceLock::new();
+
+/// Gives the binding the objects that it needs.
+#[pyfunction]
+#[pyo3(name = "_bind")]
+pub(crate) fn bind(py: Python<'_>, names: &Bound<'_, PyDict>) -> PyResult<()> {
+    let get = |name: &str| -> PyResult<Py<PyAny>> { Ok(names.as_any().get_item(name)?.unbind()) };
+    let bound = Names {
+        future: get("Future")?.into_bound(py).cast_into::<PyType>()?.unbind(),
+        start_thread: get("start_thread")?,
+        make_condition: get("Condition")?,
+        log_callback: get("log_callback")?,
+        log_initializer: get("log_initializer")?,
+        cancelled_error: get("CancelledError")?,
+        timeout_error: get("TimeoutError")?,
+        invalid_state_error: get("InvalidStateError")?,
+        broken_thread_pool: get("BrokenThreadPool")?,
+        task_timeout: get("TaskTimeout")?,
+    };
+    let _ = NAMES.set(py, bound);
+    Ok(())
+}
+
+impl Names {
+    /// The names; they are bound when the package is imported.
+    pub(crate) fn get(py: Python<'_>) -> &Self {
+        NAMES.get(py).expect("the package binds its names before it uses the module")
+    }
+
+    pub(crate) fn cancelled(py: Python<'_>) -> PyErr {
+        Self::raise(py, &Self::get(py).cancelled_error, None)
+    }
+
+    pub(crate) fn timed_out(py: Python<'_>, message: Option<String>) -> PyErr {
+        Self::raise(py, &Self::get(py).timeout_error, message)
+    }
+
+    pub(crate) fn invalid_state(py: Python<'_>, message: String) -> PyErr {
+        Self::raise(py, &Self::get(py).invalid_state_error, Some(message))
+    }
+
+    /// What the engine says of a task, as an exception.
+    pub(crate) fn failure(py: Python<'_>, failure: &Failure) -> PyErr {
+        let names = Self::get(py);
+        let class = match failure {
+            Failure::TimedOut { .. } => &names.task_timeout,
+            _ => &names.broken_thread_pool,
+        };
+        Self::raise(py, class, Some(failure.to_string()))
+    }
+
+    /// Why a pool did not take a task, as an exception.
+    pub(crate) fn refusal(py: Python<'_>, error: &SubmitError, is_exiting: bool) -> PyErr {
+        match error {
+            SubmitError::Broken(_) | SubmitError::Forked => {
+                Self::raise(py, &Self::get(py).broken_thread_pool, Some(error.to_string()))
+            }
+            SubmitError::ShutDown if is_exiting => {
+                pyo3::exceptions::PyRuntimeError::new_err("cannot schedule new futures after interpreter shutdown")
+            }
+            _ => pyo3::exceptions::PyRuntimeError::new_err(error.to_string()),
+        }
+    }
+
+    fn raise(py: Python<'_>, class: &Py<PyAny>, message: Option<String>) -> PyErr {
+        let made = match message {
+            Some(text) => class.bind(py).call1((text,)),
+            None => class.bind(py).call0(),
+        };
+        made.map_or_else(|error| error, PyErr::from_value)
+    }
+}

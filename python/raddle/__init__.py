@@ -1,0 +1,84 @@
+"""A parallel executor for Python, its engine written in Rust.
+
+Change one import and keep the rest of the program::
+
+    from raddle import ThreadPoolExecutor, as_completed, wait
+
+Names, signatures and semantics are those of :mod:`concurrent.futures`; what differs is the cost of a task, and what
+the executors can do besides: ``executor.options(...)`` for time limits, retries and labels, ``executor.statistics()``
+for what happened.
+
+Importing the package starts no thread and loads nothing until a name is used.
+
+Examples
+--------
+>>> from raddle import ThreadPoolExecutor
+>>> with ThreadPoolExecutor(max_workers=3) as executor:
+...     list(executor.map(len, ["a", "bb", "ccc"]))
+[1, 2, 3]
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._errors import (
+        BrokenExecutor,
+        BrokenThreadPool,
+        CancelledError,
+        InvalidStateError,
+        RaddleError,
+        TaskTimeout,
+        TimeoutError,
+    )
+    from ._futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future, as_completed, wait
+    from ._threads import ExecutorView, Statistics, ThreadPoolExecutor
+
+__all__ = [
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "BrokenExecutor",
+    "BrokenThreadPool",
+    "CancelledError",
+    "ExecutorView",
+    "Future",
+    "InvalidStateError",
+    "RaddleError",
+    "Statistics",
+    "TaskTimeout",
+    "ThreadPoolExecutor",
+    "TimeoutError",
+    "as_completed",
+    "wait",
+]
+
+#: Where each public name lives. The modules load `concurrent.futures` and `logging`, which take longer than all the rest.
+_HOMES = {
+    "_errors": (
+        "BrokenExecutor",
+        "BrokenThreadPool",
+        "CancelledError",
+        "InvalidStateError",
+        "RaddleError",
+        "TaskTimeout",
+        "TimeoutError",
+    ),
+    "_futures": ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "as_completed", "wait"),
+    "_threads": ("ExecutorView", "Statistics", "ThreadPoolExecutor"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            value: object = getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

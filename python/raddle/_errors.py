@@ -1,0 +1,51 @@
+"""The exceptions: the standard library's own, and those that only raddle raises."""
+
+from __future__ import annotations
+
+import builtins
+from concurrent.futures import BrokenExecutor, CancelledError, InvalidStateError, TimeoutError
+from concurrent.futures.thread import BrokenThreadPool
+
+__all__ = [
+    "BrokenExecutor",
+    "BrokenThreadPool",
+    "CancelledError",
+    "InvalidStateError",
+    "KillUnsupported",
+    "RaddleError",
+    "TaskTimeout",
+    "TimeoutError",
+]
+
+
+class RaddleError(Exception):
+    """The base of what only raddle raises; each such class has the fitting standard parent too.
+
+    Examples
+    --------
+    >>> issubclass(TaskTimeout, RaddleError) and issubclass(TaskTimeout, OSError)
+    True
+    """
+
+
+class KillUnsupported(RaddleError, RuntimeError):
+    """A running task cannot be stopped, because it runs on a thread."""
+
+
+class TaskTimeout(RaddleError, builtins.TimeoutError):
+    """A task ran longer than its ``task_timeout``.
+
+    It is the future's exception. ``future.result(timeout=...)`` raises the plain `TimeoutError` when the caller does not
+    want to wait any longer, while the task goes on.
+
+    Examples
+    --------
+    >>> import threading
+    >>> from raddle import ThreadPoolExecutor
+    >>> stuck = threading.Event()
+    >>> with ThreadPoolExecutor(max_workers=1) as executor:
+    ...     future = executor.options(task_timeout=0.01, label="stuck").submit(stuck.wait)
+    ...     print(type(future.exception()).__name__)
+    TaskTimeout
+    >>> _ = stuck.set()
+    """

@@ -1,0 +1,176 @@
+"""`Future`, `wait` and `as_completed`: the engine's, with the face of `concurrent.futures`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, _base
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import _native
+from ._errors import (
+    BrokenThreadPool,
+    CancelledError,
+    InvalidStateError,
+    KillUnsupported,
+    TaskTimeout,
+    TimeoutError,
+)
+from ._start import start_thread
+
+if TYPE_CHECKING:
+    from concurrent.futures._base import DoneAndNotDoneFutures
+
+__all__ = ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "as_completed", "wait"]
+
+T = TypeVar("T")
+
+# The standard library's functions, kept for futures that are not ours.
+_standard_wait = _base.wait
+_standard_as_completed = _base.as_completed
+
+
+class Future(_native.Future, _base.Future[T]):
+    """The result of a call that may not have ended yet.
+
+    Everything that :class:`concurrent.futures.Future` has, with the same meaning, and a subclass of it; executors make
+    it, users ask it. In a coroutine, ``await future``.
+
+    References
+    ----------
+    PEP 3148, https://peps.python.org/pep-3148/
+
+    Examples
+    --------
+    >>> from raddle import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor() as executor:
+    ...     future = executor.submit(pow, 2, 10)
+    ...     future.result()
+    1024
+    """
+
+    # The engine has made all that a future needs; the standard constructor would make a lock and a condition besides.
+    def __init__(self) -> None:
+        pass
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait for the result in a coroutine; cancelling the wait cancels the call unless it has begun."""
+        return asyncio.wrap_future(self).__await__()
+
+    def kill(self) -> bool:
+        """Stop the running task: possible for tasks of process pools only.
+
+        Raises
+        ------
+        KillUnsupported
+            Always, for a task on a thread: a `RaddleError` and a `RuntimeError`.
+
+        Examples
+        --------
+        >>> from raddle import Future
+        >>> Future().kill()
+        Traceback (most recent call last):
+        ...
+        raddle._errors.KillUnsupported: a thread cannot be stopped from outside; give the task a task_timeout, ...
+        """
+        raise KillUnsupported(
+            "a thread cannot be stopped from outside; give the task a task_timeout, after which it is abandoned"
+        )
+
+
+def wait(
+    fs: Iterable[_base.Future[T]], timeout: float | None = None, return_when: str = ALL_COMPLETED
+) -> DoneAndNotDoneFutures[T]:
+    """Wait until futures are completed.
+
+    Parameters
+    ----------
+    fs : iterable of Future
+        Futures of raddle, of the standard library, or of both; duplicates count once.
+    timeout : float, optional
+        Seconds to wait at most.
+    return_when : str
+        `FIRST_COMPLETED`, `FIRST_EXCEPTION` or `ALL_COMPLETED`.
+
+    Returns
+    -------
+    DoneAndNotDoneFutures
+        Two sets, ``done`` and ``not_done``.
+
+    Raises
+    ------
+    ValueError
+        `return_when` is none of the three.
+
+    Examples
+    --------
+    >>> from raddle import ThreadPoolExecutor, wait
+    >>> with ThreadPoolExecutor() as executor:
+    ...     done, not_done = wait([executor.submit(pow, 2, n) for n in range(3)])
+    >>> sorted(future.result() for future in done), not_done
+    ([1, 2, 4], set())
+    """
+    if return_when not in (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
+        raise ValueError(f"Invalid return condition: {return_when!r}")
+    futures = set(fs)
+    found = _native.wait(futures, timeout, return_when)
+    if found is None:
+        return _standard_wait(futures, timeout, return_when)
+    return _base.DoneAndNotDoneFutures(*found)
+
+
+def as_completed(fs: Iterable[_base.Future[T]], timeout: float | None = None) -> Iterator[_base.Future[T]]:
+    """Iterate over futures in the order in which they complete.
+
+    Parameters
+    ----------
+    fs : iterable of Future
+        Futures of raddle, of the standard library, or of both; duplicates are yielded once.
+    timeout : float, optional
+        Seconds, from this call on, after which the iterator raises.
+
+    Returns
+    -------
+    iterator of Future
+
+    Raises
+    ------
+    TimeoutError
+        By the iterator: the time is over and futures are missing.
+
+    Examples
+    --------
+    >>> from raddle import ThreadPoolExecutor, as_completed
+    >>> with ThreadPoolExecutor() as executor:
+    ...     squares = {executor.submit(pow, n, 2): n for n in (3, 1, 2)}
+    ...     sorted((squares[done], done.result()) for done in as_completed(squares))
+    [(1, 1), (2, 4), (3, 9)]
+    """
+    futures = set(fs)
+    found = _native.as_completed(futures, timeout)
+    return _standard_as_completed(futures, timeout) if found is None else found
+
+
+def _log_callback(future: Future[Any], error: BaseException) -> None:
+    _base.LOGGER.error("exception calling callback for %r", future, exc_info=error)
+
+
+def _log_initializer(error: BaseException) -> None:
+    _base.LOGGER.critical("Exception in initializer:", exc_info=error)
+
+
+_native._bind(
+    {
+        "Future": Future,
+        "start_thread": start_thread,
+        "Condition": threading.Condition,
+        "log_callback": _log_callback,
+        "log_initializer": _log_initializer,
+        "CancelledError": CancelledError,
+        "TimeoutError": TimeoutError,
+        "InvalidStateError": InvalidStateError,
+        "BrokenThreadPool": BrokenThreadPool,
+        "TaskTimeout": TaskTimeout,
+    }
+)

@@ -1,0 +1,94 @@
+"""Starting the threads of pools, and seeing them off when the interpreter exits."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+
+from . import _native
+
+
+def start_thread(body: Callable[[], None], name: str) -> threading.Thread:
+    """Start a thread that the interpreter does not wait for by itself: `_at_exit` does, but for threads given up."""
+    thread = threading.Thread(target=_run, args=(body,), name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _run(body: Callable[[], None]) -> None:
+    # The interpreter has noted at the start how to treat the thread. Tasks, and the threads that they start, see the
+    # ordinary thread that a worker of the standard library is.
+    threading.current_thread()._daemonic = False  # type: ignore[attr-defined]
+    body()
+
+
+def wait_ended(pool: _native.PoolHandle) -> None:
+    """Wait for the workers of a closed pool to leave, and for their threads to end."""
+    if pool.is_forked:
+        return
+    if threading.current_thread() in pool.threads:
+        raise RuntimeError(
+            "cannot join current thread: a task or callback of this executor cannot wait for its end; "
+            "call shutdown(wait=False)"
+        )
+    pool.wait_ended()
+    for thread in pool.threads:
+        thread.join()
+
+
+def say(message: str) -> None:
+    """Tell the person at the terminal; a program without one is told nothing."""
+    if sys.stderr is not None:
+        print(f"raddle: {message}", file=sys.stderr, flush=True)
+
+
+def count(number: int, word: str) -> str:
+    """A number with its word.
+
+    >>> count(1, "task"), count(2, "task")
+    ('1 task', '2 tasks')
+    """
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def wait_after_interrupt(pools: list[_native.PoolHandle]) -> None:
+    """Cancel what has not begun and wait for the rest, which a further Ctrl-C gives up."""
+    for pool in pools:
+        pool.close(True)
+    running = sum(pool.statistics()[1] for pool in pools)
+    if running:
+        say(f"interrupted: waiting for {count(running, 'running task')}; Ctrl-C again leaves without waiting")
+    try:
+        for pool in pools:
+            wait_ended(pool)
+    except KeyboardInterrupt:
+        leave(pools)
+
+
+def leave(pools: list[_native.PoolHandle]) -> None:
+    """Give up all that still runs."""
+    left = sum(pool.statistics()[1] for pool in pools)
+    for pool in pools:
+        pool.close(True)
+        pool.forsake()
+    say(f"interrupted: left without waiting for {count(left, 'running task')}")
+
+
+def _at_exit() -> None:
+    _native.note_exit()
+    pools = _native.live_pools()
+    for pool in pools:
+        pool.close(False)
+    try:
+        for pool in pools:
+            wait_ended(pool)
+    except KeyboardInterrupt:
+        if issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt):
+            leave(pools)
+        else:
+            wait_after_interrupt(pools)
+
+
+# As the standard library does: before the interpreter waits for other threads, and while everything still works.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

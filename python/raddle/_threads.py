@@ -1,0 +1,418 @@
+"""`ThreadPoolExecutor`: the standard library's, over the engine."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from weakref import ref
+
+from . import _native
+from ._futures import Future
+from ._options import UNSET, Policy, check_initializer, check_max_workers, check_map, make_policy
+from ._start import wait_after_interrupt, wait_ended
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, Self
+
+    P = ParamSpec("P")
+
+__all__ = ["ExecutorView", "Statistics", "ThreadPoolExecutor"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What an executor has done so far; see ``executor.statistics()``.
+
+    Each figure is exact; taken while tasks run, together they are a picture of a moving thing.
+
+    Examples
+    --------
+    >>> from raddle import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(max_workers=2) as executor:
+    ...     _ = list(executor.map(abs, range(10)))
+    ...     statistics = executor.statistics()
+    >>> statistics.submitted, statistics.failed
+    (10, 0)
+    """
+
+    submitted: int
+    """Tasks given to the executor."""
+    running: int
+    """Tasks that a worker runs now."""
+    waiting: int
+    """Tasks that no worker has begun and nobody has cancelled."""
+    done: int
+    """Tasks that ended with a value."""
+    failed: int
+    """Tasks that ended with an exception, those that overran their limit included."""
+    cancelled: int
+    """Tasks cancelled before they began."""
+    retried: int
+    """Attempts after a first one."""
+    abandoned: int
+    """Threads given up because their task overran its `task_timeout`."""
+    workers: int
+    """Workers alive, abandoned ones not counted."""
+    busy_seconds: float
+    """Seconds that the workers were busy, added up."""
+    longest_queue: int
+    """The most entries that were queued at once; one `map` is one entry."""
+
+
+class _Submits(Protocol):
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> cf.Future[T]: ...
+
+
+class _Executor(cf.Executor):
+    """What an executor and its views have in common."""
+
+    # What the native half of each class gives.
+    if TYPE_CHECKING:
+
+        def _map(
+            self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], timeout: float | None
+        ) -> Iterator[T] | None: ...
+
+    def _pool(self) -> _native.PoolHandle:
+        raise NotImplementedError
+
+    def _is_submit_ours(self) -> bool:
+        return True
+
+    if TYPE_CHECKING:
+
+        def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Call `fn` with the items of `iterables`, as the builtin `map`, on the workers.
+
+        Parameters
+        ----------
+        fn : callable
+            Takes as many arguments as there are iterables.
+        *iterables : iterable
+            The shortest ends the map. They are read at once, or, with `buffersize`, as results are taken.
+        timeout : float, optional
+            Seconds, from this call on, after which the iterator raises.
+        chunksize : int
+            Without effect for threads.
+        buffersize : int, optional
+            The most tasks submitted and not yet taken as results: the input may be endless.
+
+        Returns
+        -------
+        iterator
+            The results, in the order of the items.
+
+        Raises
+        ------
+        TimeoutError
+            By the iterator: the time is over. What has not begun is cancelled, as after an exception of `fn`.
+        TypeError, ValueError
+            `fn` cannot be called, or `buffersize` is not a positive int.
+
+        Examples
+        --------
+        >>> from itertools import count, islice
+        >>> from raddle import ThreadPoolExecutor
+        >>> with ThreadPoolExecutor() as executor:
+        ...     squares = executor.map(lambda n: n * n, count(), buffersize=8)
+        ...     list(islice(squares, 4))
+        [0, 1, 4, 9]
+        """
+        check_map(fn, buffersize)
+        if buffersize is None and self._is_submit_ours():
+            results = self._map(fn, iterables, timeout)
+            if results is not None:
+                return results
+        return _map_by_submit(self, fn, zip(*iterables), timeout, buffersize)
+
+    def statistics(self) -> Statistics:
+        """What the executor has done so far: a `Statistics`."""
+        return Statistics(*self._pool().statistics())
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to return only when all tasks are done and the threads have ended. Threads given up after a
+            `task_timeout` are not waited for.
+        cancel_futures : bool
+            Whether to cancel the tasks that have not begun.
+
+        Raises
+        ------
+        RuntimeError
+            With `wait`, from a task or callback of this very executor, which would wait for itself.
+        """
+        pool = self._pool()
+        pool.close(cancel_futures)
+        if wait:
+            wait_ended(pool)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        """Shut down and wait. After Ctrl-C or SystemExit, cancel what has not begun; a second Ctrl-C does not wait."""
+        if exc_type is not None and issubclass(exc_type, (KeyboardInterrupt, SystemExit)):
+            wait_after_interrupt([self._pool()])
+        else:
+            self.shutdown(wait=True)
+        return None
+
+
+def _map_by_submit(
+    executor: _Submits,
+    fn: Callable[..., T],
+    items: Iterator[tuple[Any, ...]],
+    timeout: float | None,
+    buffersize: int | None,
+) -> Iterator[T]:
+    """Map through `executor.submit`: for options that a batch has not, lazy input, and a `submit` of the user's own."""
+    end_time = None if timeout is None else time.monotonic() + timeout
+    futures = deque(executor.submit(fn, *args) for args in itertools.islice(items, buffersize))
+    # A running map does not keep its executor alive.
+    executor_of = ref(executor)
+
+    def feed() -> None:
+        if buffersize is not None and (owner := executor_of()) is not None:
+            futures.extend(owner.submit(fn, *args) for args in itertools.islice(items, 1))
+
+    def take() -> Iterator[T]:
+        try:
+            while futures:
+                feed()
+                remaining = None if end_time is None else end_time - time.monotonic()
+                yield _result_or_cancel(futures.popleft(), remaining)
+        finally:
+            for future in futures:
+                future.cancel()
+
+    return take()
+
+
+def _result_or_cancel(future: cf.Future[T], timeout: float | None) -> T:
+    try:
+        return future.result(timeout)
+    finally:
+        future.cancel()
+        del future  # or an exception would hold the frame, which holds the future, which holds the exception
+
+
+class ThreadPoolExecutor(_native.ThreadPool, _Executor, cf.ThreadPoolExecutor):
+    """Run calls on a pool of threads.
+
+    The class of :mod:`concurrent.futures` with the same signatures and semantics (those of Python 3.14 on every version),
+    at a small part of the cost of a task. Workers are ordinary :class:`threading.Thread` objects, started when they are
+    needed.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        The most threads; by default the number of usable cores plus 4, at most 32.
+    thread_name_prefix : str
+        The threads are called ``prefix_0``, ``prefix_1`` and so on.
+    initializer : callable, optional
+        Called with `initargs` at the start of each thread. If it raises, the pool is broken.
+    initargs : tuple
+        Arguments for `initializer`.
+    task_timeout : float, optional
+        Seconds that a task may run, from its start. Then its future fails with `TaskTimeout`; the thread, which nobody
+        can stop, is abandoned and replaced. Such a task is not retried: its attempt still runs.
+    retries : int
+        How often a task is run again after an exception of `retry_on`.
+    retry_on : exception class or tuple of them
+        What to retry after; `Exception` by default.
+    label : str, optional
+        A name for the tasks in errors and events.
+    inherit_context : bool, optional
+        With True, each task runs in its own copy of the context (:mod:`contextvars`) of whoever submitted it. None does
+        as the standard library.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument has a wrong value or type.
+
+    Notes
+    -----
+    The last five can also be given for some tasks only: see `options`.
+
+    Examples
+    --------
+    >>> from raddle import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(max_workers=2) as executor:
+    ...     future = executor.submit(pow, 323, 1235, 27)
+    ...     future.result()
+    26
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        label: str | None = None,
+        inherit_context: bool | None = None,
+    ) -> None:
+        self._max_workers = _default_workers() if max_workers is None else check_max_workers(max_workers)
+        self._thread_name_prefix = thread_name_prefix or f"ThreadPoolExecutor-{next(self._numbers)}"
+        self._initializer = check_initializer(initializer)
+        self._initargs = initargs
+        self._policy = make_policy(Policy(), task_timeout, retries, retry_on, label)
+        self._open(
+            self._max_workers,
+            self._thread_name_prefix,
+            None if initializer is None else (initializer, tuple(initargs)),
+            inherit_context is True,
+            self._policy,
+        )
+
+    if TYPE_CHECKING:
+
+        def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+        def __enter__(self) -> Self: ...
+
+    def options(
+        self,
+        *,
+        task_timeout: float | None = UNSET,
+        retries: int = UNSET,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = UNSET,
+        label: str | None = UNSET,
+    ) -> ExecutorView:
+        """The same executor, with options for the tasks submitted through the view.
+
+        Parameters
+        ----------
+        task_timeout, retries, retry_on, label
+            As for the executor; what is not given stays.
+
+        Returns
+        -------
+        ExecutorView
+            It has `submit`, `map`, `options`, `statistics` and `shutdown`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An option has a wrong value or type.
+
+        Examples
+        --------
+        >>> from raddle import ThreadPoolExecutor
+        >>> attempts = []
+        >>> def flaky():
+        ...     attempts.append(1)
+        ...     if len(attempts) < 3:
+        ...         raise OSError("not yet")
+        ...     return "third time lucky"
+        >>> with ThreadPoolExecutor() as executor:
+        ...     executor.options(retries=2, retry_on=OSError).submit(flaky).result()
+        'third time lucky'
+        """
+        return ExecutorView(self, make_policy(self._policy, task_timeout, retries, retry_on, label))
+
+    def _pool(self) -> _native.PoolHandle:
+        return self._handle()
+
+    def _is_submit_ours(self) -> bool:
+        # Instrumentation wraps `submit`, and subclasses override it: then every task goes through theirs.
+        return type(self).submit is _native.ThreadPool.submit and "submit" not in self.__dict__
+
+    @property
+    def _work_queue(self) -> _WorkQueue:
+        """For programs that look at the length of the standard executor's private queue."""
+        return _WorkQueue(self)
+
+
+class ExecutorView(_native.View, _Executor):
+    """An executor seen with other options: what `ThreadPoolExecutor.options` returns.
+
+    Tasks submitted through it run on the executor's threads, under the options of the view. Shutting it down shuts the
+    executor down.
+
+    Examples
+    --------
+    >>> from raddle import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor() as executor:
+    ...     careful = executor.options(task_timeout=5.0, retries=1, label="lengths")
+    ...     list(careful.map(len, ["a", "bb"]))
+    [1, 2]
+    """
+
+    def __init__(self, executor: ThreadPoolExecutor, policy: Policy) -> None:
+        self._executor = executor
+        self._policy = policy
+
+    def __new__(cls, executor: ThreadPoolExecutor, policy: Policy) -> ExecutorView:
+        return super().__new__(cls, executor, policy)
+
+    if TYPE_CHECKING:
+
+        def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+    def options(
+        self,
+        *,
+        task_timeout: float | None = UNSET,
+        retries: int = UNSET,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = UNSET,
+        label: str | None = UNSET,
+    ) -> ExecutorView:
+        """A view with some options changed; see `ThreadPoolExecutor.options`."""
+        policy = make_policy(self._policy, task_timeout, retries, retry_on, label)
+        return ExecutorView(self._executor, policy)
+
+    def _pool(self) -> _native.PoolHandle:
+        return self._executor._pool()
+
+
+class _WorkQueue:
+    """The length of the queue, in the place where the standard executor keeps its queue."""
+
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self._executor = executor
+
+    def qsize(self) -> int:
+        return self._executor.statistics().waiting
+
+    def empty(self) -> bool:
+        return self.qsize() == 0
+
+
+def _default_workers() -> int:
+    if hasattr(os, "process_cpu_count"):
+        cores = os.process_cpu_count()
+    else:
+        cores = len(os.sched_getaffinity(0))
+    return min(32, (cores or 1) + 4)
