@@ -76,6 +76,13 @@ def check_max_workers(value: Any) -> int:
     return workers
 
 
+def check_inherit_context(value: Any) -> bool:
+    """Whether tasks run in the context of their submitter; threads take True or None."""
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"inherit_context of a thread pool must be True or None, not {value!r}")
+    return value is True
+
+
 def check_initializer(value: Callable[..., object] | None) -> Callable[..., object] | None:
     """An initializer that can be called, or none."""
     if value is not None and not callable(value):
@@ -86,7 +93,7 @@ def check_initializer(value: Callable[..., object] | None) -> Callable[..., obje
 def check_map(fn: Any, buffersize: Any) -> None:
     """The arguments of `map` that nothing else checks before it is too late."""
     if not callable(fn):
-        raise TypeError(f"map() needs a function to call, not {type(fn).__name__}: {fn!r}")
+        raise TypeError(f"map() needs a callable, not {type(fn).__name__}: {fn!r}")
     if buffersize is not None and not isinstance(buffersize, int):
         raise TypeError("buffersize must be an integer or None")
     if buffersize is not None and buffersize < 1:

@@ -54,12 +54,14 @@ def count(number: int, word: str) -> str:
 
 def wait_after_interrupt(pools: list[_native.PoolHandle]) -> None:
     """Cancel what has not begun and wait for the rest, which a further Ctrl-C gives up."""
-    for pool in pools:
-        pool.close(True)
-    running = sum(pool.statistics()[1] for pool in pools)
-    if running:
-        say(f"interrupted: waiting for {count(running, 'running task')}; Ctrl-C again leaves without waiting")
     try:
+        cancelled = sum(pool.close(True) for pool in pools)
+        running = sum(pool.statistics()[1] for pool in pools)
+        if cancelled or running:
+            say(
+                f"interrupted: cancelled {count(cancelled, 'task')} not begun; waiting for {running} running; "
+                "Ctrl-C again leaves without waiting"
+            )
         for pool in pools:
             wait_ended(pool)
     except KeyboardInterrupt:
@@ -68,11 +70,12 @@ def wait_after_interrupt(pools: list[_native.PoolHandle]) -> None:
 
 def leave(pools: list[_native.PoolHandle]) -> None:
     """Give up all that still runs."""
-    left = sum(pool.statistics()[1] for pool in pools)
+    cancelled = sum(pool.close(True) for pool in pools)
+    running = sum(pool.statistics()[1] for pool in pools)
     for pool in pools:
-        pool.close(True)
         pool.forsake()
-    say(f"interrupted: left without waiting for {count(left, 'running task')}")
+    also = f", cancelled {count(cancelled, 'task')} not begun" if cancelled else ""
+    say(f"interrupted again: left without waiting for {count(running, 'running task')}{also}")
 
 
 def _at_exit() -> None:

@@ -15,7 +15,7 @@ from weakref import ref
 
 from . import _native
 from ._futures import Future
-from ._options import UNSET, Policy, check_initializer, check_max_workers, check_map, make_policy
+from ._options import UNSET, Policy, check_inherit_context, check_initializer, check_map, check_max_workers, make_policy
 from ._start import wait_after_interrupt, wait_ended
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ class ThreadPoolExecutor(_native.ThreadPool, _Executor, cf.ThreadPoolExecutor):
             self._max_workers,
             self._thread_name_prefix,
             None if initializer is None else (initializer, tuple(initargs)),
-            inherit_context is True,
+            check_inherit_context(inherit_context),
             self._policy,
         )
 

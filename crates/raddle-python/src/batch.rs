@@ -13,7 +13,7 @@ use raddle::pool::Pool;
 
 use crate::enter;
 use crate::executor::Open;
-use crate::job::{PyOutcome, call_one, call_tuple, copy_context, copy_of_context, in_context};
+use crate::job::{PyOutcome, call_one, call_tuple, copy_context, in_copy_of};
 use crate::names::Names;
 
 /// Items that come slower than this go to the workers before the rest has come. A guess: far above the cost of a batch,
@@ -51,15 +51,7 @@ impl BatchJob for Call {
     type Outcome = PyOutcome;
 
     fn run(&self, item: Py<PyAny>) -> PyOutcome {
-        Python::attach(|py| {
-            let result = match &self.context {
-                None => self.call(py, &item),
-                Some(context) => {
-                    copy_of_context(py, context).and_then(|own| in_context(py, Some(&own), || self.call(py, &item)))
-                }
-            };
-            PyOutcome::of_call(py, result)
-        })
+        Python::attach(|py| PyOutcome::of_call(py, in_copy_of(py, self.context.as_ref(), || self.call(py, &item))))
     }
 }
 

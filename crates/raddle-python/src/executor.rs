@@ -88,10 +88,7 @@ fn check_callable(place: &str, function: &Bound<'_, PyAny>) -> PyResult<()> {
     if function.is_callable() {
         return Ok(());
     }
-    Err(PyTypeError::new_err(format!(
-        "{place} needs a function to call, not {}: {function:?}",
-        function.get_type().name()?
-    )))
+    Err(PyTypeError::new_err(format!("{place} needs a callable, not {}: {function:?}", function.get_type().name()?)))
 }
 
 /// The native half of `raddle.ThreadPoolExecutor`.
@@ -264,12 +261,10 @@ pub(crate) struct PoolHandle {
 
 #[pymethods]
 impl PoolHandle {
-    /// Take no more tasks; cancel those that have not begun, if asked to.
-    fn close(&self, cancel_queued: bool) {
+    /// Take no more tasks; cancel those that have not begun, if asked to, and return how many they were.
+    fn close(&self, cancel_queued: bool) -> u64 {
         self.open.pool.close();
-        if cancel_queued {
-            self.open.pool.cancel_queued();
-        }
+        if cancel_queued { self.open.pool.cancel_queued() } else { 0 }
     }
 
     /// Wait until all workers are gone, but for those given up.

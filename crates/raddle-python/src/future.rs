@@ -98,17 +98,35 @@ impl NativeFuture {
 
     /// Runs the callbacks that have gathered. Errors are logged; what is no `Exception` goes to the caller.
     fn run_callbacks(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let callbacks = std::mem::take(&mut *slf.get().lock_callbacks());
-        callbacks.into_iter().try_for_each(|callback| Self::run_callback(slf, callback.bind(slf.py())))
+        loop {
+            let callbacks = std::mem::take(&mut *slf.get().lock_callbacks());
+            if callbacks.is_empty() {
+                return Ok(());
+            }
+            let mut callbacks = callbacks.into_iter();
+            let ended = callbacks.try_for_each(|callback| Self::run_callback(slf, callback.bind(slf.py())));
+            if ended.is_err() {
+                // Those not reached are run by who comes next.
+                slf.get().lock_callbacks().splice(0..0, callbacks);
+                return ended;
+            }
+        }
     }
 
     fn run_callback(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         match callback.call1((slf,)) {
             Err(error) if error.is_instance_of::<PyException>(py) => {
-                Names::get(py).log_callback.call1(py, (slf, error.into_value(py))).map(drop)
+                Self::log(py, slf, error);
+                Ok(())
             }
             other => other.map(drop),
+        }
+    }
+
+    fn log(py: Python<'_>, slf: &Bound<'_, Self>, error: PyErr) {
+        if let Err(error) = Names::get(py).log_callback.call1(py, (slf, error.into_value(py))) {
+            error.write_unraisable(py, Some(slf));
         }
     }
 
@@ -121,8 +139,9 @@ impl NativeFuture {
         let future = slf.clone().unbind();
         let callback = Box::new(move || {
             Python::attach(|py| {
-                if let Err(error) = Self::run_callbacks(future.bind(py)) {
-                    error.write_unraisable(py, Some(future.bind(py)));
+                // On a worker what is no `Exception` (SystemExit, say) is logged as well: it costs the pool no thread.
+                while let Err(error) = Self::run_callbacks(future.bind(py)) {
+                    Self::log(py, future.bind(py), error);
                 }
             });
         });

@@ -92,9 +92,8 @@ impl Job for PyJob {
 
     fn run(&mut self) -> PyOutcome {
         Python::attach(|py| {
-            let result =
-                in_context(py, self.context.as_ref(), || call(py, &self.function, &self.args, self.kwargs.as_ref()));
-            PyOutcome::of_call(py, result)
+            let body = || call(py, &self.function, &self.args, self.kwargs.as_ref());
+            PyOutcome::of_call(py, in_copy_of(py, self.context.as_ref(), body))
         })
     }
 
@@ -115,14 +114,16 @@ impl PyJob {
     }
 }
 
-/// Runs `body` inside a context of `contextvars`, if there is one.
-pub(crate) fn in_context(
+/// Runs `body` inside a copy of a context of `contextvars`, if there is one: what it sets there, nobody else sees.
+pub(crate) fn in_copy_of(
     py: Python<'_>,
     context: Option<&Py<PyAny>>,
     body: impl FnOnce() -> PyResult<Py<PyAny>>,
 ) -> PyResult<Py<PyAny>> {
-    let Some(context) = context else { return body() };
-    // SAFETY: the interpreter is held, and `context` is a contextvars.Context made by `copy_context` below.
+    let Some(original) = context else { return body() };
+    // SAFETY: the interpreter is held and `original` is a contextvars.Context; gives a new reference or NULL.
+    let context = unsafe { new_reference(py, ffi::PyContext_Copy(original.as_ptr()))? };
+    // SAFETY: the interpreter is held, and `context` is a contextvars.Context that no thread has entered.
     if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
         return Err(PyErr::fetch(py));
     }
@@ -149,23 +150,24 @@ pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     unsafe { new_reference(py, ffi::PyContext_CopyCurrent()) }
 }
 
-/// A copy of `context`.
-pub(crate) fn copy_of_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
-    // SAFETY: the interpreter is held and `context` is a contextvars.Context; gives a new reference or NULL.
-    unsafe { new_reference(py, ffi::PyContext_Copy(context.as_ptr())) }
+// Up to CPython 3.13 a thread that asks for the interpreter while it is being torn down is ended by `pthread_exit`, which
+// unwinds its stack; an abandoned thread may come to that inside a task. So tasks are called through pointers to functions
+// that may unwind. The pointers are hidden from the optimiser: it knows the same functions as ones that never unwind, and
+// would leave the guard out.
+type CallWithTuple =
+    unsafe extern "C-unwind" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
+type CallWithOne = unsafe extern "C-unwind" fn(*mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
+
+fn call_with_tuple() -> CallWithTuple {
+    let function = std::hint::black_box(ffi::PyObject_Call as *const ());
+    // SAFETY: the same function; "C" and "C-unwind" differ in whether an unwind may pass, not in how arguments do.
+    unsafe { std::mem::transmute::<*const (), CallWithTuple>(function) }
 }
 
-// Declared anew, as functions that may unwind. Up to CPython 3.13 a thread that asks for the interpreter while it is being
-// torn down is ended by `pthread_exit`, which unwinds its stack; an abandoned thread may come to that inside a task.
-unsafe extern "C-unwind" {
-    #[link_name = "PyObject_Call"]
-    fn call_with_tuple(
-        f: *mut ffi::PyObject,
-        args: *mut ffi::PyObject,
-        kwargs: *mut ffi::PyObject,
-    ) -> *mut ffi::PyObject;
-    #[link_name = "PyObject_CallOneArg"]
-    fn call_with_one(f: *mut ffi::PyObject, arg: *mut ffi::PyObject) -> *mut ffi::PyObject;
+fn call_with_one() -> CallWithOne {
+    let function = std::hint::black_box(ffi::PyObject_CallOneArg as *const ());
+    // SAFETY: as above.
+    unsafe { std::mem::transmute::<*const (), CallWithOne>(function) }
 }
 
 /// Keeps the thread asleep when an unwind from inside a call passes by: the process is ending, and unwinding on through
@@ -184,7 +186,7 @@ fn call(py: Python<'_>, function: &Py<PyAny>, args: &Py<PyTuple>, kwargs: Option
     let keywords = kwargs.map_or(std::ptr::null_mut(), Py::as_ptr);
     let stay = StayHere;
     // SAFETY: the interpreter is held; the pointers are a callable, a tuple, and a dict or NULL, kept alive by the caller.
-    let result = unsafe { call_with_tuple(function.as_ptr(), args.as_ptr(), keywords) };
+    let result = unsafe { call_with_tuple()(function.as_ptr(), args.as_ptr(), keywords) };
     std::mem::forget(stay);
     // SAFETY: the call gives a new reference, or NULL with an exception set.
     unsafe { new_reference(py, result) }
@@ -194,7 +196,7 @@ fn call(py: Python<'_>, function: &Py<PyAny>, args: &Py<PyTuple>, kwargs: Option
 pub(crate) fn call_one(py: Python<'_>, function: &Py<PyAny>, arg: &Py<PyAny>) -> PyResult<Py<PyAny>> {
     let stay = StayHere;
     // SAFETY: the interpreter is held; both pointers are objects kept alive by the caller.
-    let result = unsafe { call_with_one(function.as_ptr(), arg.as_ptr()) };
+    let result = unsafe { call_with_one()(function.as_ptr(), arg.as_ptr()) };
     std::mem::forget(stay);
     // SAFETY: the call gives a new reference, or NULL with an exception set.
     unsafe { new_reference(py, result) }

@@ -140,9 +140,9 @@ impl ThreadPoolExecutor {
         }
     }
 
-    /// Cancels all tasks that have not begun.
-    pub fn cancel_queued(&self) {
-        self.pool.cancel_queued();
+    /// Cancels all tasks that have not begun; tells how many they were.
+    pub fn cancel_queued(&self) -> u64 {
+        self.pool.cancel_queued()
     }
 
     /// What the pool has done so far.

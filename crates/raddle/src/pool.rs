@@ -1,7 +1,7 @@
 //! The pool: starts workers, has them run what is queued, and ends them (submit -> queue -> WORKER -> result).
 //!
 //! A worker drains the queue under one hold of the interpreter and releases it only to rest. Who sleeps and who is woken
-//! is decided by the [roster](crate::roster); this module carries it out.
+//! is decided by the roster; this module carries it out.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -253,20 +253,22 @@ impl Pool {
         }
     }
 
-    /// Cancels what no worker has begun.
-    pub fn cancel_queued(&self) {
-        if !self.is_forked() {
-            self.roster.drain().iter().for_each(|entry| self.call_off(entry));
+    /// Cancels what no worker has begun; tells how many tasks that were.
+    pub fn cancel_queued(&self) -> u64 {
+        if self.is_forked() {
+            return 0;
         }
+        self.roster.drain().iter().map(|entry| self.call_off(entry)).sum()
     }
 
-    fn call_off(&self, entry: &Queued) {
+    fn call_off(&self, entry: &Queued) -> u64 {
         let (count, notices) = match entry {
             Queued::Task(task) => (1, task.cancel()),
             Queued::Batch(batch) => batch.end(Ended::Cancelled),
         };
         self.cancelled.fetch_add(count, Relaxed);
         notices.deliver();
+        count
     }
 
     /// A signal that is set when the pool has been closed and its last worker is gone; those given up do not count.

@@ -163,7 +163,7 @@ impl AdaptiveSpin {
         false
     }
 
-    /// Spins until `is_ready`, for [`LONGEST_SPIN`] at most; tells whether it came.
+    /// Spins until `is_ready`, for a few microseconds; tells whether it came.
     pub fn until(&self, mut is_ready: impl FnMut() -> bool) -> bool {
         if is_ready() {
             return true;
@@ -194,7 +194,15 @@ impl AdaptiveSpin {
 }
 
 /// With one core, the thread that spins keeps the one that it waits for from running.
+///
+/// The answer is kept in an atomic and not in a `OnceLock`: a fork may come while another thread asks for the first time,
+/// and the child would wait for ever for that thread to finish.
 fn has_spare_core() -> bool {
-    static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)) > 1
+    static CORES: AtomicUsize = AtomicUsize::new(0);
+    let mut cores = CORES.load(Relaxed);
+    if cores == 0 {
+        cores = std::thread::available_parallelism().map_or(1, usize::from);
+        CORES.store(cores, Relaxed);
+    }
+    cores > 1
 }
