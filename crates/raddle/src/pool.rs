@@ -105,7 +105,7 @@ impl Pool {
     /// Gives up the items of a batch that nobody has begun.
     pub fn cancel_batch<J: BatchJob>(&self, batch: &Batch<J>) {
         let (count, notices) = batch.end(Ended::Cancelled);
-        self.cancelled.fetch_add(count, Relaxed);
+        self.count_cancelled(count);
         notices.deliver();
     }
 
@@ -227,7 +227,7 @@ impl Pool {
             let failure = Failure::Broken { reason: Arc::clone(reason) };
             let (count, notices) = match &entry {
                 Queued::Task(task) if task.is_cancelled() => {
-                    self.cancelled.fetch_add(1, Relaxed);
+                    self.count_cancelled(1);
                     continue;
                 }
                 Queued::Task(task) => (1, task.fail(failure)),
@@ -266,9 +266,13 @@ impl Pool {
             Queued::Task(task) => (1, task.cancel()),
             Queued::Batch(batch) => batch.end(Ended::Cancelled),
         };
-        self.cancelled.fetch_add(count, Relaxed);
+        self.count_cancelled(count);
         notices.deliver();
         count
+    }
+
+    pub(crate) fn count_cancelled(&self, tasks: u64) {
+        self.cancelled.fetch_add(tasks, Relaxed);
     }
 
     /// A signal that is set when the pool has been closed and its last worker is gone; those given up do not count.

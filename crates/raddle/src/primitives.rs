@@ -54,6 +54,7 @@ pub(crate) enum FutexWake {
     /// Somebody woke it, or the word had changed already, or for no reason: look at the word.
     Look,
     /// The time was over.
+    #[cfg_attr(loom, expect(dead_code, reason = "a model has no time"))]
     TimedOut,
     /// A signal handler ran on this thread.
     Interrupted,

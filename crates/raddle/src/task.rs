@@ -212,6 +212,8 @@ impl<J: Job> Runnable for Task<J> {
 
     fn run(self: Arc<Self>, pool: &Arc<Pool>, record: &Arc<Record>) -> Result<Notices, GivenUp> {
         if !matches!(self.cell.begin(), Begin::Started) {
+            // Cancelled between the queue and here: the queue has not passed over it, so it is counted here.
+            pool.count_cancelled(u64::from(self.is_cancelled()));
             return Ok(Notices::default());
         }
         let Some(job) = self.take_job() else { return Ok(Notices::default()) };
