@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -13,12 +14,45 @@ import pytest
 from blocking import Blocker
 from implementations import EXECUTORS, MODULES, load, make_pool
 
-SECONDS_TO_LEAVE = 60
+# More than a test's own timeout, of pytest.ini: this is the watchdog for what that one cannot end,
+# a thread that holds the interpreter's lock and waits, or a pool that does not shut down.
+SECONDS_OF_A_PHASE = 90
+STDERR = pytest.StashKey[int]()
 
 
-def pytest_unconfigure() -> None:
-    """A worker that never ends would keep the interpreter from leaving: show it, then leave."""
-    faulthandler.dump_traceback_later(SECONDS_TO_LEAVE, exit=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the real stderr: the stacks must not go where pytest captures."""
+    config.stash[STDERR] = os.dup(2)
+
+
+def watch(config: pytest.Config) -> None:
+    """Show all stacks and end the run, without the interpreter's help, if time runs out."""
+    faulthandler.dump_traceback_later(SECONDS_OF_A_PHASE, exit=True, file=config.stash[STDERR])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Watch the test."""
+    watch(item.config)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Watch its end, when the pools are shut down."""
+    watch(item.config)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Watch the interpreter leave, which waits for every worker."""
+    watch(config)
 
 
 @pytest.fixture(params=list(MODULES))

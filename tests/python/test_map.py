@@ -149,6 +149,22 @@ def test_map_reads_all_of_its_input_at_the_call(make_any):
     assert len(list(results)) == 100
 
 
+def test_tasks_run_while_the_input_is_still_being_read(make_any):
+    """An input may wait for what the first tasks did: a crawler's list of pages does."""
+    first_is_done = threading.Event()
+
+    def work(number):
+        first_is_done.set()
+        return number
+
+    def source():
+        yield 0
+        first_is_done.wait()
+        yield 1
+
+    assert list(make_any(1).map(work, source())) == [0, 1]
+
+
 def test_map_runs_its_tasks_even_if_nobody_iterates(make_any):
     executor, seen = make_any(2), []
     executor.map(seen.append, range(100))

@@ -25,7 +25,8 @@ def test_the_package_says_that_it_is_typed(directory):
 
 
 def test_every_example_in_a_docstring_runs(raddle):
-    finder, runner, examples = doctest.DocTestFinder(), doctest.DocTestRunner(), 0
+    finder, examples = doctest.DocTestFinder(), 0
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     for module in modules_of(raddle):
         for test in finder.find(module, module.__name__):
             examples += len(test.examples)
@@ -80,9 +81,3 @@ def test_what_the_extension_offers_is_in_the_stub(directory):
     public = {name for name in vars(native) if not name.startswith("_")}
     assert public
     assert public <= declared
-
-
-def test_the_version_is_the_distributions(raddle):
-    from importlib.metadata import version
-
-    assert raddle.__version__ == version("raddle")

@@ -124,8 +124,19 @@ def test_a_view_goes_through_the_submit_of_its_subclass(raddle, executors):
 
     executor = Counting(1)
     executors.append(executor)
-    view = executor.options(label="seen", retries=2)
-    attempts = []
+    view = executor.options(label="seen")
+    assert view.submit(abs, -7).result() == 7
+    assert list(view.map(abs, [-1, -2])) == [1, 2]
+    assert Counting.seen == 3
+
+
+def test_the_options_of_a_view_hold_beside_an_overridden_submit(raddle, executors):
+    class Plain(raddle.ThreadPoolExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            return super().submit(fn, *args, **kwargs)
+
+    executor, attempts = Plain(1), []
+    executors.append(executor)
 
     def flaky(value):
         attempts.append(value)
@@ -133,7 +144,18 @@ def test_a_view_goes_through_the_submit_of_its_subclass(raddle, executors):
             raise OSError
         return value
 
-    assert view.submit(flaky, 7).result() == 7
+    assert executor.options(retries=2).submit(flaky, 7).result() == 7
+    assert len(attempts) == 3
+
+
+def test_map_of_a_view_goes_through_a_submit_patched_on_the_view(raddle, make_raddle):
+    view, seen = make_raddle(1).options(label="seen"), []
+    submit = view.submit
+
+    def patched(fn, /, *args, **kwargs):
+        seen.append(args)
+        return submit(fn, *args, **kwargs)
+
+    view.submit = patched
     assert list(view.map(abs, [-1, -2])) == [1, 2]
-    assert Counting.seen == 3
-    assert len(attempts) == 3, "the options of the view hold too"
+    assert seen == [(-1,), (-2,)]
