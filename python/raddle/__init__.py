@@ -24,6 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._native import __version__
     from ._errors import (
         BrokenExecutor,
         BrokenThreadPool,
@@ -51,6 +52,7 @@ __all__ = [
     "TaskTimeout",
     "ThreadPoolExecutor",
     "TimeoutError",
+    "__version__",
     "as_completed",
     "wait",
 ]
@@ -67,6 +69,7 @@ _HOMES = {
         "TimeoutError",
     ),
     "_futures": ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "as_completed", "wait"),
+    "_native": ("__version__",),
     "_threads": ("ExecutorView", "Statistics", "ThreadPoolExecutor"),
 }
 

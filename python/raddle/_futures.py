@@ -17,7 +17,7 @@ from ._errors import (
     TaskTimeout,
     TimeoutError,
 )
-from ._start import start_thread
+from ._start import make_thread
 
 if TYPE_CHECKING:
     from concurrent.futures._base import DoneAndNotDoneFutures
@@ -69,10 +69,11 @@ class Future(_native.Future, _base.Future[T]):
         Examples
         --------
         >>> from raddle import Future
-        >>> Future().kill()
-        Traceback (most recent call last):
-        ...
-        raddle._errors.KillUnsupported: a thread cannot be stopped from outside; give the task a task_timeout, ...
+        >>> try:
+        ...     Future().kill()
+        ... except RuntimeError as error:
+        ...     print(error)
+        a thread cannot be stopped from outside; give the task a task_timeout, after which it is abandoned
         """
         raise KillUnsupported(
             "a thread cannot be stopped from outside; give the task a task_timeout, after which it is abandoned"
@@ -160,13 +161,18 @@ def _log_initializer(error: BaseException) -> None:
     _base.LOGGER.critical("Exception in initializer:", exc_info=error)
 
 
+def _log_unexpected(future: Future[Any], state: str) -> None:
+    _base.LOGGER.critical("Future %s in unexpected state: %s", id(future), state)
+
+
 _native._bind(
     {
         "Future": Future,
-        "start_thread": start_thread,
+        "make_thread": make_thread,
         "Condition": threading.Condition,
         "log_callback": _log_callback,
         "log_initializer": _log_initializer,
+        "log_unexpected": _log_unexpected,
         "CancelledError": CancelledError,
         "TimeoutError": TimeoutError,
         "InvalidStateError": InvalidStateError,

@@ -9,11 +9,9 @@ from collections.abc import Callable
 from . import _native
 
 
-def start_thread(body: Callable[[], None], name: str) -> threading.Thread:
-    """Start a thread that the interpreter does not wait for by itself: `_at_exit` does, but for threads given up."""
-    thread = threading.Thread(target=_run, args=(body,), name=name, daemon=True)
-    thread.start()
-    return thread
+def make_thread(body: Callable[[], None], name: str) -> threading.Thread:
+    """A thread that the interpreter does not wait for by itself: `_at_exit` does, but for threads given up."""
+    return threading.Thread(target=_run, args=(body,), name=name, daemon=True)
 
 
 def _run(body: Callable[[], None]) -> None:
@@ -27,7 +25,7 @@ def wait_ended(pool: _native.PoolHandle) -> None:
     """Wait for the workers of a closed pool to leave, and for their threads to end."""
     if pool.is_forked:
         return
-    if threading.current_thread() in pool.threads:
+    if pool.is_current:
         raise RuntimeError(
             "cannot join current thread: a task or callback of this executor cannot wait for its end; "
             "call shutdown(wait=False)"

@@ -78,15 +78,14 @@ class _Executor(cf.Executor):
     # What the native half of each class gives.
     if TYPE_CHECKING:
 
+        def _is_submit_ours(self) -> bool: ...
+
         def _map(
             self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], timeout: float | None
         ) -> Iterator[T] | None: ...
 
     def _pool(self) -> _native.PoolHandle:
         raise NotImplementedError
-
-    def _is_submit_ours(self) -> bool:
-        return True
 
     if TYPE_CHECKING:
 
@@ -137,6 +136,7 @@ class _Executor(cf.Executor):
         [0, 1, 4, 9]
         """
         check_map(fn, buffersize)
+        # Instrumentation wraps `submit`, and subclasses override it: then every task goes through theirs.
         if buffersize is None and self._is_submit_ours():
             results = self._map(fn, iterables, timeout)
             if results is not None:
@@ -345,10 +345,6 @@ class ThreadPoolExecutor(_native.ThreadPool, _Executor, cf.ThreadPoolExecutor):
     def _pool(self) -> _native.PoolHandle:
         return self._handle()
 
-    def _is_submit_ours(self) -> bool:
-        # Instrumentation wraps `submit`, and subclasses override it: then every task goes through theirs.
-        return type(self).submit is _native.ThreadPool.submit and "submit" not in self.__dict__
-
     @property
     def _work_queue(self) -> _WorkQueue:
         """For programs that look at the length of the standard executor's private queue."""
@@ -395,6 +391,10 @@ class ExecutorView(_native.View, _Executor):
 
     def _pool(self) -> _native.PoolHandle:
         return self._executor._pool()
+
+    def _is_submit_ours(self) -> bool:
+        is_own = type(self).submit is _native.View.submit and "submit" not in self.__dict__
+        return is_own and self._executor._is_submit_ours()
 
 
 class _WorkQueue:

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyRange, PyString, PyTuple};
 
 use raddle::batch::{Batch, BatchJob, Ended, Found};
 use raddle::pool::Pool;
@@ -16,9 +16,8 @@ use crate::executor::Open;
 use crate::job::{PyOutcome, call_one, call_tuple, copy_context, in_copy_of};
 use crate::names::Names;
 
-/// Items that come slower than this go to the workers before the rest has come. A guess: far above the cost of a batch,
-/// far below what a person notices.
-const GATHERING: Duration = Duration::from_micros(200);
+/// How many items drawn one by one share a batch. A guess: enough to forget what a batch costs.
+const CHUNK: usize = 256;
 
 /// The function of a `map`.
 pub(crate) struct Call {
@@ -86,14 +85,37 @@ impl MapIterator {
             context: if inherits_context { Some(copy_context(py)?) } else { None },
         };
         let mut batches = VecDeque::new();
-        gather(iterables, |items| {
-            let batch = Arc::new(Batch::new(call.clone_ref(py), items, label.clone()));
-            open.pool.submit_batch(&batch).map_err(|error| open.refusal(py, &error))?;
-            batches.push_back(batch);
-            Ok(())
-        })?;
+        let gathered = if is_at_hand(iterables) {
+            let items: Vec<_> = draw(iterables)?.map(|item| item.map(Bound::unbind)).collect::<PyResult<_>>()?;
+            let batch = Arc::new(Batch::new(call, items, label));
+            batches.push_back(Arc::clone(&batch));
+            if batch.is_empty() { Ok(()) } else { open.check(py, open.pool.submit_batch(&batch)) }
+        } else {
+            Self::stream(open, &call, iterables, label.as_ref(), &mut batches)
+        };
+        gathered?;
         let consumer = Consumer { batches, index: 0, deadline, has_started: false };
         Ok(Self { pool: Arc::clone(&open.pool), consumer: Mutex::new(consumer) })
+    }
+
+    /// Submits each item before the next is asked for: what draws it may wait for what became of this one.
+    fn stream(
+        open: &Open,
+        call: &Call,
+        iterables: &Bound<'_, PyTuple>,
+        label: Option<&Arc<str>>,
+        batches: &mut VecDeque<Arc<Batch<Call>>>,
+    ) -> PyResult<()> {
+        let py = iterables.py();
+        for item in draw(iterables)? {
+            if batches.back().is_none_or(|batch| batch.len() == CHUNK) {
+                batches.push_back(Arc::new(Batch::with_capacity(call.clone_ref(py), CHUNK, label.cloned())));
+            }
+            let batch = batches.back().expect("one has just been added if there was none");
+            batch.publish(item?.unbind()).expect("it is not full");
+            open.check(py, open.pool.submit_item(batch))?;
+        }
+        Ok(())
     }
 
     fn lock(&self) -> PyResult<MutexGuard<'_, Consumer>> {
@@ -158,11 +180,10 @@ impl MapIterator {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let mut consumer = self.lock()?;
-        let next = self.next(py, &mut consumer);
-        if next.is_err() {
+        self.next(py, &mut consumer).map_err(|error| {
             self.end(&mut consumer);
-        }
-        next
+            not_stop_iteration(py, error)
+        })
     }
 
     /// End the iteration; cancel what has not begun if it had started.
@@ -177,24 +198,26 @@ impl MapIterator {
     }
 }
 
-/// Draws the items from the iterables and hands them on, all at once if they are there, and bit by bit if they come
-/// slowly.
-fn gather(iterables: &Bound<'_, PyTuple>, mut submit: impl FnMut(Vec<Py<PyAny>>) -> PyResult<()>) -> PyResult<()> {
-    let is_at_hand = iterables.iter().all(|iterable| {
+/// A StopIteration that a task raised would end the loop over the results as if there were no more of them.
+fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
+    }
+    let told = PyRuntimeError::new_err("a task of this map raised StopIteration");
+    told.set_cause(py, Some(error));
+    told
+}
+
+/// Whether drawing the items runs no code of a user's, so that nobody can tell when it is done.
+fn is_at_hand(iterables: &Bound<'_, PyTuple>) -> bool {
+    iterables.iter().all(|iterable| {
         iterable.is_exact_instance_of::<PyList>()
             || iterable.is_exact_instance_of::<PyTuple>()
             || iterable.is_exact_instance_of::<PyRange>()
-    });
-    let mut items = Vec::new();
-    let mut since = Instant::now();
-    for item in draw(iterables)? {
-        items.push(item?.unbind());
-        if !is_at_hand && since.elapsed() > GATHERING {
-            submit(std::mem::take(&mut items))?;
-            since = Instant::now();
-        }
-    }
-    if items.is_empty() { Ok(()) } else { submit(items) }
+            || iterable.is_exact_instance_of::<PyDict>()
+            || iterable.is_exact_instance_of::<PyString>()
+            || iterable.is_exact_instance_of::<PyBytes>()
+    })
 }
 
 fn draw<'py>(iterables: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyIterator>> {

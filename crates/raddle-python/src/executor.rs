@@ -1,10 +1,13 @@
 //! `ThreadPoolExecutor` and its views with options.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet, PyTuple};
 
@@ -14,7 +17,7 @@ use raddle::{Options, Phase, Statistics, SubmitError};
 use crate::batch::MapIterator;
 use crate::enter;
 use crate::future::NativeFuture;
-use crate::host::PythonHost;
+use crate::host::{PythonHost, take_start_error};
 use crate::job::{PyJob, copy_context};
 use crate::names::Names;
 
@@ -71,11 +74,23 @@ impl Open {
         let future = NativeFuture::make(py)?;
         let task = future.get().task();
         task.arm(job, policy.options.clone());
-        self.pool.submit(task).map_err(|error| self.refusal(py, &error))?;
+        self.check(py, self.pool.submit(task))?;
         Ok(future)
     }
 
-    pub(crate) fn refusal(&self, py: Python<'_>, error: &SubmitError) -> PyErr {
+    /// Turns what the engine says of a submission, and what a signal handler raised meanwhile, into an exception.
+    pub(crate) fn check(&self, py: Python<'_>, submitted: Result<(), SubmitError>) -> PyResult<()> {
+        let raised = take_start_error();
+        match (submitted, raised) {
+            (Ok(()), None) => Ok(()),
+            // The pool could not grow, but it has workers: they will come to the task.
+            (Ok(()), Some(error)) if error.is_instance_of::<PyRuntimeError>(py) => Ok(()),
+            (Ok(()) | Err(SubmitError::NoThread(_)), Some(error)) => Err(error),
+            (Err(refused), _) => Err(self.refusal(py, &refused)),
+        }
+    }
+
+    fn refusal(&self, py: Python<'_>, error: &SubmitError) -> PyErr {
         Names::refusal(py, error, IS_EXITING.load(Relaxed))
     }
 
@@ -152,7 +167,17 @@ impl ThreadPool {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, NativeFuture>> {
         let (open, policy) = self.open()?;
-        open.submit(policy, r#fn, args, kwargs)
+        match take_policy_of_view(&open.pool) {
+            Some(of_view) => open.submit(&of_view, r#fn, args, kwargs),
+            None => open.submit(policy, r#fn, args, kwargs),
+        }
+    }
+
+    /// Whether `submit` is the one above, neither overridden in a subclass nor replaced.
+    fn _is_submit_ours(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let name = intern!(slf.py(), "submit");
+        let ours = slf.py().get_type::<Self>().getattr(name)?;
+        Ok(slf.get_type().getattr(name)?.is(&ours) && !slf.getattr(intern!(slf.py(), "__dict__"))?.contains(name)?)
     }
 
     /// The results of `fn` over the items, or None if a batch does not fit this executor's options.
@@ -169,6 +194,21 @@ impl ThreadPool {
     /// The pool without its executor, to close it and to wait for it.
     fn _handle(&self) -> PyResult<PoolHandle> {
         Ok(self.open()?.0.handle())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.open.get() {
+            // Workers hold the pool and its host too: then what they hold is held from outside.
+            Some((open, _)) if Arc::strong_count(&open.pool) == 1 => open.host.traverse(&visit),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        if let Some((open, _)) = self.open.get() {
+            open.pool.close();
+            open.host.clear();
+        }
     }
 
     #[getter]
@@ -239,8 +279,23 @@ impl View {
         r#fn: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, NativeFuture>> {
-        self.executor.get().open()?.0.submit(&self.policy, r#fn, args, kwargs)
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let executor = self.executor.bind(r#fn.py());
+        let (open, _) = executor.get().open()?;
+        if ThreadPool::_is_submit_ours(executor)? {
+            return open.submit(&self.policy, r#fn, args, kwargs).map(Bound::into_any);
+        }
+        // Through the user's `submit`, which ends in ours, on this thread.
+        let waiting = PolicyOfView::leave(&open.pool, self.policy.clone());
+        let mut call = vec![r#fn.clone()];
+        call.extend(args.iter());
+        let future = executor.call_method("submit", PyTuple::new(r#fn.py(), call)?, kwargs);
+        drop(waiting);
+        future
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.executor)
     }
 
     fn _map(
@@ -251,6 +306,33 @@ impl View {
     ) -> PyResult<Option<MapIterator>> {
         map(&self.executor.get().open()?.0, &self.policy, r#fn, iterables, timeout)
     }
+}
+
+thread_local! {
+    /// The policy of a view whose task is on its way through a `submit` of the user's.
+    static POLICY_OF_VIEW: RefCell<Option<(*const Pool, Policy)>> = const { RefCell::new(None) };
+}
+
+/// Leaves a policy for the next native `submit` of a pool on this thread; dropped, it takes back what was not fetched.
+struct PolicyOfView {
+    before: Option<(*const Pool, Policy)>,
+}
+
+impl PolicyOfView {
+    fn leave(pool: &Arc<Pool>, policy: Policy) -> Self {
+        Self { before: POLICY_OF_VIEW.replace(Some((Arc::as_ptr(pool), policy))) }
+    }
+}
+
+impl Drop for PolicyOfView {
+    fn drop(&mut self) {
+        let left = POLICY_OF_VIEW.replace(self.before.take());
+        drop(left);
+    }
+}
+
+fn take_policy_of_view(pool: &Arc<Pool>) -> Option<Policy> {
+    POLICY_OF_VIEW.with_borrow_mut(|place| place.take_if(|(of, _)| *of == Arc::as_ptr(pool)).map(|(_, policy)| policy))
 }
 
 /// A pool without its executor: what shutting down and the end of the interpreter need.
@@ -277,6 +359,12 @@ impl PoolHandle {
     fn forsake(&self) {
         let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|(pool, _)| pool.as_ptr() != Arc::as_ptr(&self.open.pool));
+    }
+
+    /// Whether the calling thread runs a task of the pool.
+    #[getter]
+    fn is_current(&self) -> bool {
+        self.open.pool.is_current()
     }
 
     /// Whether the process was forked after the pool was made.

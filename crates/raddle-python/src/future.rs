@@ -268,7 +268,8 @@ impl NativeFuture {
             Begin::Started => Ok(true),
             Begin::Acknowledged(notices) => Self::deliver(slf, notices).map(|()| false),
             Begin::Unexpected(state) => {
-                Err(PyRuntimeError::new_err(format!("Future in unexpected state: {}", state_name(state))))
+                Names::get(slf.py()).log_unexpected.call1(slf.py(), (slf, state_name(state)))?;
+                Err(PyRuntimeError::new_err("Future in unexpected state"))
             }
         }
     }

@@ -117,9 +117,22 @@ pub(crate) fn as_completed(
 impl CompletedIterator {
     fn take(&self, index: usize) -> Option<Py<NativeFuture>> {
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        let (future, _) = awaited.futures[index].take()?;
+        let (future, _) = awaited.futures.get_mut(index)?.take()?;
         awaited.missing -= 1;
         Some(future)
+    }
+
+    /// The futures still awaited forget this iterator.
+    fn forget_all(&self) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.missing = 0;
+        let futures = std::mem::take(&mut awaited.futures);
+        drop(awaited);
+        for (future, registration) in futures.into_iter().flatten() {
+            if let Some(registration) = registration {
+                Arrivals::unregister(registration, &future.get().task().cell);
+            }
+        }
     }
 
     fn missing(&self) -> usize {
@@ -133,6 +146,11 @@ impl CompletedIterator {
         slf
     }
 
+    /// End the iteration: the futures still awaited are not waited for any more.
+    fn close(&self) {
+        self.forget_all();
+    }
+
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<NativeFuture>>> {
         loop {
             if let Some(index) = self.arrivals.try_next() {
@@ -143,6 +161,7 @@ impl CompletedIterator {
                 return Ok(None);
             }
             if !enter::block(py, self.deadline, |until| self.arrivals.wait(until))? {
+                self.forget_all();
                 let message = format!("{missing} (of {}) futures unfinished", self.total);
                 return Err(Names::timed_out(py, Some(message)));
             }
@@ -151,13 +170,7 @@ impl CompletedIterator {
 }
 
 impl Drop for CompletedIterator {
-    /// The futures still awaited forget this iterator.
     fn drop(&mut self) {
-        let awaited = self.awaited.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for (future, registration) in awaited.futures.drain(..).flatten() {
-            if let Some(registration) = registration {
-                Arrivals::unregister(registration, &future.get().task().cell);
-            }
-        }
+        self.forget_all();
     }
 }

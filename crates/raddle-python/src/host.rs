@@ -1,8 +1,10 @@
 //! CPython as the world in which tasks run: threads are `threading.Thread`s, waiting releases the interpreter.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PySet, PyTuple};
 
@@ -14,21 +16,35 @@ use crate::names::Names;
 /// What a pool of Python threads starts its threads with.
 pub(crate) struct PythonHost {
     name_prefix: String,
-    initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
+    initializer: Mutex<Option<Initializer>>,
+    has_initializer: bool,
     /// The threads that run tasks; whoever looks at `executor._threads` sees this set.
     pub(crate) threads: Py<PySet>,
     /// Threads to wait for at the end, by their part.
     by_role: Mutex<HashMap<Role, Py<PyAny>>>,
 }
 
+type Initializer = (Py<PyAny>, Py<PyTuple>);
+
+thread_local! {
+    /// What was raised while a thread was started for the task that this thread submits.
+    static START_ERROR: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// Takes what was raised while a thread was started from this one.
+pub(crate) fn take_start_error() -> Option<PyErr> {
+    START_ERROR.take()
+}
+
 impl PythonHost {
-    pub(crate) fn new(
-        py: Python<'_>,
-        name_prefix: String,
-        initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
-    ) -> PyResult<Self> {
-        let threads = PySet::empty(py)?.unbind();
-        Ok(Self { name_prefix, initializer, threads, by_role: Mutex::new(HashMap::new()) })
+    pub(crate) fn new(py: Python<'_>, name_prefix: String, initializer: Option<Initializer>) -> PyResult<Self> {
+        Ok(Self {
+            name_prefix,
+            has_initializer: initializer.is_some(),
+            initializer: Mutex::new(initializer),
+            threads: PySet::empty(py)?.unbind(),
+            by_role: Mutex::default(),
+        })
     }
 
     /// All threads that have been started and not given up.
@@ -36,38 +52,88 @@ impl PythonHost {
         self.lock_threads().values().map(|thread| thread.clone_ref(py)).collect()
     }
 
-    fn lock_threads(&self) -> std::sync::MutexGuard<'_, HashMap<Role, Py<PyAny>>> {
+    fn lock_threads(&self) -> MutexGuard<'_, HashMap<Role, Py<PyAny>>> {
         self.by_role.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start_thread(&self, py: Python<'_>, role: Role, body: ThreadBody) -> PyResult<()> {
+    fn lock_initializer(&self) -> MutexGuard<'_, Option<Initializer>> {
+        self.initializer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the collector of cyclic garbage, when no thread has been started.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &*self.lock_initializer() {
+            Some((function, args)) => visit.call(function).and_then(|()| visit.call(args)),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets the initializer of a pool that is closed and will start no thread.
+    pub(crate) fn clear(&self) {
+        let initializer = self.lock_initializer().take();
+        drop(initializer);
+    }
+
+    /// Starts a thread. An exception that a signal handler raises meanwhile does not leave it half started: the thread
+    /// has begun with its body, or the body is taken back and it never will.
+    fn start_thread(&self, py: Python<'_>, role: Role, body: ThreadBody) -> PyResult<Option<PyErr>> {
         let name = match role {
             Role::Worker(number) => format!("{}_{number}", self.name_prefix),
             Role::Timer => format!("{}_timer", self.name_prefix),
         };
-        let entry = ThreadBodyEntry { body: Mutex::new(Some(body)) };
-        let thread = Names::get(py).start_thread.call1(py, (entry, name))?;
+        let entry = Bound::new(py, ThreadBodyEntry { body: Mutex::new(Some(body)) })?;
+        let thread = Names::get(py).make_thread.call1(py, (&entry, name))?;
+        self.note(py, role, &thread)?;
+        let Err(error) = thread.call_method0(py, "start") else { return Ok(None) };
+        let Some(body) = entry.get().take() else { return Ok(Some(error)) };
+        drop(body);
+        self.forget(py, role)?;
+        Err(error)
+    }
+
+    fn note(&self, py: Python<'_>, role: Role, thread: &Py<PyAny>) -> PyResult<()> {
+        self.lock_threads().insert(role, thread.clone_ref(py));
         if matches!(role, Role::Worker(_)) {
-            self.threads.bind(py).add(&thread)?;
+            self.threads.bind(py).add(thread)?;
         }
-        let before = self.lock_threads().insert(role, thread);
-        drop(before);
         Ok(())
     }
 
+    fn forget(&self, py: Python<'_>, role: Role) -> PyResult<()> {
+        let thread = self.lock_threads().remove(&role);
+        thread.map_or(Ok(()), |thread| self.threads.bind(py).discard(thread).map(drop))
+    }
+
     fn run_initializer(&self, py: Python<'_>) -> PyResult<()> {
-        let Some((function, args)) = &self.initializer else { return Ok(()) };
-        function.call1(py, args.clone_ref(py)).map(drop)
+        let initializer = self.lock_initializer().as_ref().map(|(f, args)| (f.clone_ref(py), args.clone_ref(py)));
+        let Some((function, args)) = initializer else { return Ok(()) };
+        function.call1(py, args).map(drop)
     }
 }
 
 impl Host for PythonHost {
-    fn start(&self, _pool: &Arc<Pool>, role: Role, body: ThreadBody) -> Result<(), String> {
-        Python::attach(|py| self.start_thread(py, role, body).map_err(|error| error.value(py).to_string()))
+    fn start(&self, pool: &Arc<Pool>, role: Role, body: ThreadBody) -> Result<(), String> {
+        Python::attach(|py| {
+            let (error, started) = match self.start_thread(py, role, body) {
+                Ok(None) => return Ok(()),
+                Ok(Some(error)) => (error, Ok(())),
+                Err(error) => {
+                    let message = error.value(py).to_string();
+                    (error, Err(message))
+                }
+            };
+            if pool.is_current() {
+                // A worker that wanted a colleague: nobody's call is there to raise it from.
+                error.write_unraisable(py, None);
+            } else {
+                START_ERROR.set(Some(error));
+            }
+            started
+        })
     }
 
     fn has_initializer(&self) -> bool {
-        self.initializer.is_some()
+        self.has_initializer
     }
 
     fn initialize(&self) -> Result<(), Arc<str>> {
@@ -83,13 +149,9 @@ impl Host for PythonHost {
     }
 
     fn abandoned(&self, worker: usize) {
-        let thread = self.lock_threads().remove(&Role::Worker(worker));
         Python::attach(|py| {
-            if let Some(thread) = thread {
-                let removed = self.threads.bind(py).discard(thread);
-                if let Err(error) = removed {
-                    error.write_unraisable(py, None);
-                }
+            if let Err(error) = self.forget(py, Role::Worker(worker)) {
+                error.write_unraisable(py, None);
             }
         });
     }
@@ -112,9 +174,14 @@ pub(crate) struct ThreadBodyEntry {
 #[pymethods]
 impl ThreadBodyEntry {
     fn __call__(&self) {
-        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(body) = body {
+        if let Some(body) = self.take() {
             body();
         }
+    }
+}
+
+impl ThreadBodyEntry {
+    fn take(&self) -> Option<ThreadBody> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

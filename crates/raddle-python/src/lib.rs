@@ -13,6 +13,8 @@ mod names;
 /// The engine's Python face; its public names are those of the package `raddle`.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::batch::MapIterator;
     #[pymodule_export]
@@ -25,4 +27,9 @@ mod _native {
     use crate::host::ThreadBodyEntry;
     #[pymodule_export]
     use crate::names::bind;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
 }

@@ -9,10 +9,11 @@ use raddle::{Failure, SubmitError};
 /// Classes and functions of the package and of `concurrent.futures`.
 pub(crate) struct Names {
     pub(crate) future: Py<PyType>,
-    pub(crate) start_thread: Py<PyAny>,
+    pub(crate) make_thread: Py<PyAny>,
     pub(crate) make_condition: Py<PyAny>,
     pub(crate) log_callback: Py<PyAny>,
     pub(crate) log_initializer: Py<PyAny>,
+    pub(crate) log_unexpected: Py<PyAny>,
     cancelled_error: Py<PyAny>,
     timeout_error: Py<PyAny>,
     invalid_state_error: Py<PyAny>,
@@ -29,10 +30,11 @@ pub(crate) fn bind(py: Python<'_>, names: &Bound<'_, PyDict>) -> PyResult<()> {
     let get = |name: &str| -> PyResult<Py<PyAny>> { Ok(names.as_any().get_item(name)?.unbind()) };
     let bound = Names {
         future: get("Future")?.into_bound(py).cast_into::<PyType>()?.unbind(),
-        start_thread: get("start_thread")?,
+        make_thread: get("make_thread")?,
         make_condition: get("Condition")?,
         log_callback: get("log_callback")?,
         log_initializer: get("log_initializer")?,
+        log_unexpected: get("log_unexpected")?,
         cancelled_error: get("CancelledError")?,
         timeout_error: get("TimeoutError")?,
         invalid_state_error: get("InvalidStateError")?,

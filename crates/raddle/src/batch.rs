@@ -3,9 +3,13 @@
 //! Workers claim items one by one from a shared index, so no item waits behind a running one while a worker is idle, and
 //! nothing is allocated, locked or woken for an item. Results lie in one array; the one consumer takes them in order.
 //!
+//! A batch is made full, or made empty and filled item by item while workers empty it: then it is pushed again for each
+//! item, because a queue drops an entry in which there is nothing to begin.
+//!
 //! | index | who writes it | why it is enough |
 //! |---|---|---|
-//! | `next` | workers by `fetch_add`, whoever ends the batch by `swap(len)` | an item is claimed by one, or by nobody |
+//! | `published` | the producer, Release, after the item is in its slot | an item below it can be taken |
+//! | `next` | workers by compare-exchange below `published`, whoever ends the batch by `swap` | one claims an item, or nobody |
 //! | `ended_from` | whoever ended the batch, Release, after the swap | a consumer that waits for a later item reads it |
 
 use std::sync::Arc;
@@ -54,6 +58,8 @@ pub(crate) enum Claimed {
 /// A batch in the queue, whatever it runs.
 pub(crate) trait RunBatch: Send + Sync {
     fn accept(&self, executor: u64, first_number: u64);
+    /// How many numbers of tasks it takes when it is pushed: all of them the first time.
+    fn numbers(&self) -> u64;
     fn is_spent(&self) -> bool;
     fn claim(&self) -> Claimed;
     /// Runs the item. Returns the consumer, if it sleeps and awaits this very item.
@@ -68,12 +74,17 @@ pub struct Batch<J: BatchJob> {
     label: Option<Arc<str>>,
     items: Box<[Slot<J::Item>]>,
     outcomes: Box<[Slot<J::Outcome>]>,
+    published: AtomicUsize,
     next: AtomicUsize,
     ended_from: AtomicUsize,
     ended: Mutex<Option<Ended>>,
     sleeper: Mutex<Option<Arc<Signal>>>,
+    /// Held by whoever adds an item.
+    producer: Mutex<()>,
     executor: AtomicU64,
     first_number: AtomicU64,
+    /// How many of its items the observers have been told of.
+    announced: AtomicUsize,
 }
 
 impl<J: BatchJob> std::fmt::Debug for Batch<J> {
@@ -94,32 +105,65 @@ pub enum Found<O> {
 }
 
 impl<J: BatchJob> Batch<J> {
-    /// A batch to submit.
+    /// A batch to submit, with all its items.
     pub fn new(job: J, items: impl IntoIterator<Item = J::Item>, label: Option<Arc<str>>) -> Self {
         let items: Box<[_]> = items.into_iter().map(Slot::full).collect();
+        let published = items.len();
+        Self::with_slots(job, items, published, label)
+    }
+
+    /// A batch without items, to which `capacity` of them can be added.
+    pub fn with_capacity(job: J, capacity: usize, label: Option<Arc<str>>) -> Self {
+        Self::with_slots(job, (0..capacity).map(|_| Slot::empty()).collect(), 0, label)
+    }
+
+    fn with_slots(job: J, items: Box<[Slot<J::Item>]>, published: usize, label: Option<Arc<str>>) -> Self {
         let outcomes = items.iter().map(|_| Slot::empty()).collect();
         Self {
             job,
             label,
             items,
             outcomes,
+            published: AtomicUsize::new(published),
             next: AtomicUsize::new(0),
             ended_from: AtomicUsize::new(usize::MAX),
             ended: Mutex::new(None),
             sleeper: Mutex::new(None),
+            producer: Mutex::new(()),
             executor: AtomicU64::new(0),
             first_number: AtomicU64::new(0),
+            announced: AtomicUsize::new(0),
         }
     }
 
-    /// How many items it has.
-    pub fn len(&self) -> usize {
-        self.outcomes.len()
+    /// Adds an item; the batch is then to be pushed (again).
+    ///
+    /// # Errors
+    /// Hands the item back if the batch is full.
+    pub fn publish(&self, item: J::Item) -> Result<(), J::Item> {
+        let _one_producer = self.producer.lock();
+        let index = self.published.load(Ordering::Relaxed);
+        let Some(slot) = self.items.get(index) else { return Err(item) };
+        // SAFETY: only `with_capacity` leaves slots above `published`, and it leaves them empty. The lock makes this the
+        // only producer, and `published` moves on below, so no slot is put into twice.
+        unsafe { slot.put(item) };
+        self.published.store(index + 1, Ordering::Release);
+        Ok(())
     }
 
-    /// Whether it has no items.
+    /// How many items it has, so far.
+    pub fn len(&self) -> usize {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// How many items it can have.
+    pub(crate) fn capacity(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it has no items, so far.
     pub fn is_empty(&self) -> bool {
-        self.outcomes.is_empty()
+        self.len() == 0
     }
 
     /// Takes the result of the item at `index`, if it is there.
@@ -166,9 +210,17 @@ impl<J: BatchJob> Batch<J> {
 
 impl<J: BatchJob> RunBatch for Batch<J> {
     fn accept(&self, executor: u64, first_number: u64) {
-        self.executor.store(executor, Relaxed);
-        self.first_number.store(first_number, Relaxed);
-        (0..self.len()).for_each(|index| self.emit(EventKind::Submitted, index, None));
+        // A batch that is pushed again keeps its numbers.
+        if self.executor.swap(executor, Relaxed) == 0 {
+            self.first_number.store(first_number, Relaxed);
+        }
+        let len = self.len();
+        let first = self.announced.swap(len, Ordering::Relaxed);
+        (first..len).for_each(|index| self.emit(EventKind::Submitted, index, None));
+    }
+
+    fn numbers(&self) -> u64 {
+        if self.executor.load(Relaxed) == 0 { self.capacity() as u64 } else { 0 }
     }
 
     fn is_spent(&self) -> bool {
@@ -176,12 +228,15 @@ impl<J: BatchJob> RunBatch for Batch<J> {
     }
 
     fn claim(&self) -> Claimed {
-        // The load keeps the index from running on for ever; the addition decides.
-        if self.is_spent() {
-            return Claimed::Nothing;
+        let mut index = self.next.load(Ordering::Relaxed);
+        // The item was put before it was published, which `len` acquires.
+        while index < self.len() {
+            match self.next.compare_exchange_weak(index, index + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Claimed::Item(Claim(index)),
+                Err(now) => index = now,
+            }
         }
-        let index = self.next.fetch_add(1, Ordering::Relaxed);
-        if index < self.len() { Claimed::Item(Claim(index)) } else { Claimed::Nothing }
+        Claimed::Nothing
     }
 
     fn run_item(&self, claim: Claim, record: &Record) -> Option<Arc<Signal>> {
@@ -199,14 +254,17 @@ impl<J: BatchJob> RunBatch for Batch<J> {
     }
 
     fn end(&self, why: Ended) -> (u64, Notices) {
+        // No producer adds an item meanwhile: each is either counted here, or finds the batch at its end.
+        let _one_producer = self.producer.lock();
         let len = self.len();
-        let first = self.next.swap(len, Ordering::Relaxed).min(len);
-        if first == len {
-            return (0, Notices::default());
-        }
-        *self.ended.lock() = Some(why);
-        self.ended_from.store(first, Ordering::Release);
-        let sleeper = self.sleeper.lock().take();
+        let first = self.next.swap(self.capacity(), Ordering::Relaxed).min(len);
+        let sleeper = if first < self.capacity() {
+            self.ended.lock().get_or_insert(why);
+            self.ended_from.fetch_min(first, Ordering::Release);
+            self.sleeper.lock().take()
+        } else {
+            None
+        };
         self.give_up(first..len);
         ((len - first) as u64, Notices::for_sleeper(sleeper))
     }

@@ -3,9 +3,10 @@
 //! A worker drains the queue under one hold of the interpreter and releases it only to rest. Who sleeps and who is woken
 //! is decided by the roster; this module carries it out.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::batch::{Batch, BatchJob, Claimed, Ended, RunBatch};
 use crate::error::{Failure, SubmitError};
@@ -41,6 +42,16 @@ impl Entry for Queued {
     }
 }
 
+impl Queued {
+    /// How many numbers of tasks it takes.
+    fn numbers(&self) -> u64 {
+        match self {
+            Self::Task(_) => 1,
+            Self::Batch(batch) => batch.numbers(),
+        }
+    }
+}
+
 /// A pool of threads in one host. Workers hold it; whoever made it closes it.
 pub struct Pool {
     id: u64,
@@ -50,6 +61,7 @@ pub struct Pool {
     timer: Timer,
     records: RwLock<Vec<Arc<Record>>>,
     submitted: AtomicU64,
+    next_number: AtomicU64,
     /// Tasks cancelled and no longer in the queue.
     cancelled: AtomicU64,
     /// Tasks failed by the engine without a worker.
@@ -64,6 +76,11 @@ impl std::fmt::Debug for Pool {
 
 static NEXT_POOL: AtomicU64 = AtomicU64::new(1);
 
+thread_local! {
+    /// The pool whose tasks the thread runs; 0 for a thread of nobody's.
+    static CURRENT_POOL: Cell<u64> = const { Cell::new(0) };
+}
+
 impl Pool {
     /// A pool without workers yet: they are started on demand, `max_workers` at most.
     pub fn new(host: Arc<dyn Host>, max_workers: usize) -> Arc<Self> {
@@ -75,6 +92,7 @@ impl Pool {
             timer: Timer::default(),
             records: RwLock::default(),
             submitted: AtomicU64::new(0),
+            next_number: AtomicU64::new(1),
             cancelled: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
@@ -83,6 +101,11 @@ impl Pool {
     /// Whether this process is a fork of the one that made the pool: then its threads are not here.
     pub fn is_forked(&self) -> bool {
         self.generation != os::fork_generation()
+    }
+
+    /// Whether the calling thread runs a task of this pool: it cannot wait for the pool's end.
+    pub fn is_current(&self) -> bool {
+        CURRENT_POOL.get() == self.id
     }
 
     /// Puts a task into the queue.
@@ -102,6 +125,14 @@ impl Pool {
         self.push(Queued::Batch(Arc::clone(batch) as _), items, || Queued::Batch(Arc::clone(batch) as _))
     }
 
+    /// Puts a batch to which one item has been [added](Batch::publish) into the queue.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub fn submit_item<J: BatchJob>(self: &Arc<Self>, batch: &Arc<Batch<J>>) -> Result<(), SubmitError> {
+        self.push(Queued::Batch(Arc::clone(batch) as _), 1, || Queued::Batch(Arc::clone(batch) as _))
+    }
+
     /// Gives up the items of a batch that nobody has begun.
     pub fn cancel_batch<J: BatchJob>(&self, batch: &Batch<J>) {
         let (count, notices) = batch.end(Ended::Cancelled);
@@ -115,11 +146,12 @@ impl Pool {
         }
         // Numbered under the roster's lock, so the count needs no atomic addition.
         let accept = |entry: &Queued| {
-            let before = self.submitted.load(Relaxed);
-            self.submitted.store(before + tasks, Relaxed);
+            let number = self.next_number.load(Relaxed);
+            self.submitted.store(self.submitted.load(Relaxed) + tasks, Relaxed);
+            self.next_number.store(number + entry.numbers(), Relaxed);
             match entry {
-                Queued::Task(task) => task.accept(self.id, before + 1),
-                Queued::Batch(batch) => batch.accept(self.id, before + 1),
+                Queued::Task(task) => task.accept(self.id, number),
+                Queued::Batch(batch) => batch.accept(self.id, number),
             }
         };
         match self.roster.push(entry, accept) {
@@ -134,7 +166,13 @@ impl Pool {
         if self.roster.snapshot(|_| ()).workers > 0 {
             return Ok(());
         }
-        self.call_off(entry);
+        match entry {
+            // It stays in the queue, which counts it when it passes over it.
+            Queued::Task(task) => task.cancel().deliver(),
+            Queued::Batch(_) => {
+                self.call_off(entry);
+            }
+        }
         Err(SubmitError::NoThread(reason.into()))
     }
 
@@ -159,6 +197,7 @@ impl Pool {
 
     /// The body of a worker.
     fn work(self: &Arc<Self>, seat: &Arc<Seat>, record: &Arc<Record>) {
+        CURRENT_POOL.set(self.id);
         if let Err(reason) = self.initialize(seat) {
             self.roster.leave(seat);
             self.break_down(&reason);
@@ -285,15 +324,15 @@ impl Pool {
         self.roster.phase()
     }
 
-    /// Has `task` ended if its attempt still runs at `deadline`.
+    /// Has `task` ended if its attempt still runs after `limit`.
     pub(crate) fn arm_timer(
         self: &Arc<Self>,
-        deadline: Option<Instant>,
+        limit: Duration,
         task: Weak<dyn Expire>,
         attempt: u32,
         record: &Arc<Record>,
     ) -> Alarm<'_> {
-        let (alarm, must_start) = self.timer.arm(deadline, Armed { task, attempt, record: Arc::clone(record) });
+        let (alarm, must_start) = self.timer.arm(limit, Armed { task, attempt, record: Arc::clone(record) });
         if must_start {
             let pool = Arc::clone(self);
             let body = Box::new(move || pool.timer.run(&*pool.host, |armed| pool.ring(&armed)));

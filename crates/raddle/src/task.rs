@@ -175,7 +175,7 @@ impl<J: Job> Task<J> {
     ) -> J::Outcome {
         let Some(limit) = options.task_timeout else { return job.run() };
         let expire: Weak<dyn Expire> = Arc::downgrade(this) as Weak<dyn Expire>;
-        let alarm = pool.arm_timer(Instant::now().checked_add(limit), expire, attempt, record);
+        let alarm = pool.arm_timer(limit, expire, attempt, record);
         let outcome = job.run();
         drop(alarm);
         outcome

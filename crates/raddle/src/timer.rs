@@ -1,11 +1,14 @@
 //! Ends attempts that overrun: one thread a pool, started with the first attempt that has a limit.
 //!
-//! Invariant: an alarm is in the table exactly while its attempt runs, so the table has at most one alarm a worker. The
-//! thread is woken only for an alarm earlier than the one it sleeps for.
+//! Invariant: an alarm is in the table exactly while its attempt runs, so the table has at most one alarm a worker.
+//!
+//! The thread is woken only for an alarm earlier than the end of its sleep. While alarms come and go it sleeps for the
+//! shortest limit seen so far, before which no new alarm can ring; so short tasks under a limit wake nobody. After such a
+//! sleep in which nothing was armed, it sleeps until it is woken.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::future::Notices;
 use crate::host::Host;
@@ -30,8 +33,10 @@ pub(crate) struct Armed {
 struct Table {
     alarms: BTreeMap<(Instant, u64), Armed>,
     next_key: u64,
-    /// Until when the thread sleeps; `None` if it is awake or sleeps until it is woken.
+    /// Until when the thread sleeps; `None` if it sleeps until it is woken.
     sleeps_until: Option<Instant>,
+    shortest_limit: Option<Duration>,
+    was_armed: bool,
     is_started: bool,
     is_closed: bool,
 }
@@ -59,13 +64,17 @@ impl Drop for Alarm<'_> {
 }
 
 impl Timer {
-    /// Adds an alarm; without a deadline (beyond the end of time) it never rings. The flag asks for the thread.
-    pub(crate) fn arm(&self, deadline: Option<Instant>, armed: Armed) -> (Alarm<'_>, bool) {
-        let Some(deadline) = deadline else { return (Alarm { timer: self, key: None }, false) };
+    /// Adds an alarm that rings after `limit`; one beyond the end of time never does. The flag asks for the thread.
+    pub(crate) fn arm(&self, limit: Duration, armed: Armed) -> (Alarm<'_>, bool) {
+        let Some(deadline) = Instant::now().checked_add(limit) else {
+            return (Alarm { timer: self, key: None }, false);
+        };
         let mut table = self.table.lock();
         let key = (deadline, table.next_key);
         table.next_key += 1;
         table.alarms.insert(key, armed);
+        table.was_armed = true;
+        table.shortest_limit = Some(table.shortest_limit.map_or(limit, |shortest| shortest.min(limit)));
         let must_start = !std::mem::replace(&mut table.is_started, true);
         let must_wake = table.sleeps_until.is_none_or(|until| deadline < until);
         drop(table);
@@ -86,41 +95,56 @@ impl Timer {
         self.signal.set();
     }
 
-    /// The body of the timer's thread. `ring` is called for every alarm that is due, with no lock held.
+    /// The body of the timer's thread. `ring` is called for every alarm that is due, with no lock held and with the
+    /// interpreter; the thread asks for the interpreter for nothing else.
     pub(crate) fn run(&self, host: &dyn Host, mut ring: impl FnMut(Armed)) {
-        while let Some(next) = self.next() {
-            match next {
-                Next::Due(armed) => ring(armed),
-                Next::Sleep(until) => host.release_and(&mut || {
-                    self.signal.wait(until, &NEVER_SPIN);
-                }),
+        loop {
+            let mut due = None;
+            host.release_and(&mut || due = self.wait_due());
+            match due {
+                Some(armed) => ring(armed),
+                None => return,
             }
         }
     }
 
-    fn next(&self) -> Option<Next> {
+    /// Sleeps until an alarm is due. `None`: the timer has been closed.
+    fn wait_due(&self) -> Option<Armed> {
+        loop {
+            match self.next() {
+                Next::Due(armed) => return Some(armed),
+                Next::Sleep(until) => {
+                    self.signal.wait(until, &NEVER_SPIN);
+                }
+                Next::Leave => return None,
+            }
+        }
+    }
+
+    fn next(&self) -> Next {
         let mut table = self.table.lock();
-        table.sleeps_until = None;
-        let first = table.alarms.first_key_value().map(|(key, _)| key.0);
-        match first {
+        let now = Instant::now();
+        let was_armed = std::mem::take(&mut table.was_armed);
+        let first = table.alarms.first_key_value().map(|(key, _)| *key);
+        table.sleeps_until = match first {
+            Some(key) if key.0 <= now => return table.alarms.remove(&key).map_or(Next::Sleep(Some(now)), Next::Due),
+            Some((at, _)) => Some(at),
             None if table.is_closed => {
                 // A task still in the queue may arm again: then a new thread is started.
                 table.is_started = false;
-                None
+                return Next::Leave;
             }
-            None => Some(Next::Sleep(None)),
-            Some(at) if at <= Instant::now() => table.alarms.pop_first().map(|(_, armed)| Next::Due(armed)),
-            Some(at) => {
-                table.sleeps_until = Some(at);
-                Some(Next::Sleep(Some(at)))
-            }
-        }
+            None if was_armed => table.shortest_limit.and_then(|limit| now.checked_add(limit)),
+            None => None,
+        };
+        Next::Sleep(table.sleeps_until)
     }
 }
 
 enum Next {
     Due(Armed),
     Sleep(Option<Instant>),
+    Leave,
 }
 
 static NEVER_SPIN: AdaptiveSpin = AdaptiveSpin::never();
