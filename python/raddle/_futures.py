@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, _base
@@ -56,6 +55,8 @@ class Future(_native.Future, _base.Future[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait for the result in a coroutine; cancelling the wait cancels the call unless it has begun."""
+        import asyncio  # late: it takes longer than all the rest, and itself imports concurrent.futures
+
         return asyncio.wrap_future(self).__await__()
 
     def kill(self) -> bool:

@@ -140,14 +140,13 @@ impl ThreadPool {
     /// Make the pool; the package has checked the arguments.
     fn _open(
         &self,
-        py: Python<'_>,
         max_workers: usize,
         thread_name_prefix: String,
         initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
         inherits_context: bool,
         policy: PolicyArgs,
     ) -> PyResult<()> {
-        let host = Arc::new(PythonHost::new(py, thread_name_prefix, initializer)?);
+        let host = Arc::new(PythonHost::new(thread_name_prefix, initializer));
         let pool = Pool::new(Arc::clone(&host) as _, max_workers);
         let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|(pool, _)| pool.strong_count() > 0);
@@ -212,8 +211,8 @@ impl ThreadPool {
     }
 
     #[getter]
-    fn _threads(&self, py: Python<'_>) -> PyResult<Py<PySet>> {
-        Ok(self.open()?.0.host.threads.clone_ref(py))
+    fn _threads<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PySet>> {
+        self.open()?.0.host.workers(py)
     }
 
     #[getter]

@@ -18,8 +18,6 @@ pub(crate) struct PythonHost {
     name_prefix: String,
     initializer: Mutex<Option<Initializer>>,
     has_initializer: bool,
-    /// The threads that run tasks; whoever looks at `executor._threads` sees this set.
-    pub(crate) threads: Py<PySet>,
     /// Threads to wait for at the end, by their part.
     by_role: Mutex<HashMap<Role, Py<PyAny>>>,
 }
@@ -37,14 +35,30 @@ pub(crate) fn take_start_error() -> Option<PyErr> {
 }
 
 impl PythonHost {
-    pub(crate) fn new(py: Python<'_>, name_prefix: String, initializer: Option<Initializer>) -> PyResult<Self> {
-        Ok(Self {
+    pub(crate) fn new(name_prefix: String, initializer: Option<Initializer>) -> Self {
+        Self {
             name_prefix,
             has_initializer: initializer.is_some(),
             initializer: Mutex::new(initializer),
-            threads: PySet::empty(py)?.unbind(),
             by_role: Mutex::default(),
-        })
+        }
+    }
+
+    /// The threads that run tasks, those that have been started.
+    pub(crate) fn workers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PySet>> {
+        let workers: Vec<_> = self
+            .lock_threads()
+            .iter()
+            .filter(|(role, _)| matches!(role, Role::Worker(_)))
+            .map(|(_, thread)| thread.clone_ref(py))
+            .collect();
+        let started = PySet::empty(py)?;
+        for thread in workers {
+            if !thread.getattr(py, "ident")?.is_none(py) {
+                started.add(thread)?;
+            }
+        }
+        Ok(started)
     }
 
     /// All threads that have been started and not given up.
@@ -83,25 +97,17 @@ impl PythonHost {
         };
         let entry = Bound::new(py, ThreadBodyEntry { body: Mutex::new(Some(body)) })?;
         let thread = Names::get(py).make_thread.call1(py, (&entry, name))?;
-        self.note(py, role, &thread)?;
+        self.lock_threads().insert(role, thread.clone_ref(py));
         let Err(error) = thread.call_method0(py, "start") else { return Ok(None) };
         let Some(body) = entry.get().take() else { return Ok(Some(error)) };
         drop(body);
-        self.forget(py, role)?;
+        self.forget(role);
         Err(error)
     }
 
-    fn note(&self, py: Python<'_>, role: Role, thread: &Py<PyAny>) -> PyResult<()> {
-        self.lock_threads().insert(role, thread.clone_ref(py));
-        if matches!(role, Role::Worker(_)) {
-            self.threads.bind(py).add(thread)?;
-        }
-        Ok(())
-    }
-
-    fn forget(&self, py: Python<'_>, role: Role) -> PyResult<()> {
+    fn forget(&self, role: Role) {
         let thread = self.lock_threads().remove(&role);
-        thread.map_or(Ok(()), |thread| self.threads.bind(py).discard(thread).map(drop))
+        drop(thread);
     }
 
     fn run_initializer(&self, py: Python<'_>) -> PyResult<()> {
@@ -149,11 +155,7 @@ impl Host for PythonHost {
     }
 
     fn abandoned(&self, worker: usize) {
-        Python::attach(|py| {
-            if let Err(error) = self.forget(py, Role::Worker(worker)) {
-                error.write_unraisable(py, None);
-            }
-        });
+        self.forget(Role::Worker(worker));
     }
 
     fn release_and(&self, wait: &mut (dyn FnMut() + Send)) {

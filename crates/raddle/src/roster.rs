@@ -8,7 +8,7 @@
 //!
 //! | state of a seat | entered | left |
 //! |---|---|---|
-//! | standby | woken or started by `appoint`, or it spins (`rest`) | `look`: it has seen the queue |
+//! | standby | woken or started by `appoint`; `look` gave it nothing; it spins (`rest`) | `look` gives it an entry, or it falls asleep |
 //! | at work | `look` gave it an entry | `look` gives it none |
 //! | asleep | `rest` found nothing, and nobody must hurry | `appoint` or `close` |
 //! | gone | `rest` after `close`, or `abandon` | never |
@@ -17,8 +17,8 @@
 //!
 //! 1. A push that finds no standby appoints one, if a worker sleeps or may still be started.
 //! 2. Whoever takes an entry and leaves work behind appoints the next, unless there is a standby.
-//! 3. A standby gives the role up only under the lock, by looking at the queue: a push before that is seen by it, a push
-//!    after it finds the role free. Dropping either re-check loses a wake-up; the model in `models.rs` shows both.
+//! 3. A standby gives the role up only under the lock, having looked at the queue: a push before that is seen by it, a
+//!    push after it finds the role free. Dropping either re-check loses a wake-up; the model in `models.rs` shows both.
 //!
 //! `depth` is written under the lock and read without it by a spinning standby: a stale value only costs time, because
 //! the spin ends with a look under the lock.
@@ -148,14 +148,19 @@ impl<E: Entry> Roster<E> {
         Ok(self.appoint(&mut inner))
     }
 
-    /// Gives the worker at `seat` the next entry, if there is one. It has seen the queue now: it is no standby any more.
+    /// Gives the worker at `seat` the next entry, if there is one: it is no standby then. A worker that is given none is
+    /// about to rest, and will look once more before it sleeps: until then it is the standby, unless there is another,
+    /// so that a task that comes meanwhile wakes and starts nobody.
     pub(crate) fn look(&self, seat: &Seat) -> Option<(E, Call)> {
         let mut spent = Spent::new();
         let mut inner = self.inner.lock();
         Self::stand_down(&mut inner, seat);
         let entry = Self::next_entry(&mut inner, &mut spent);
         self.depth.store(inner.queue.len(), Ordering::Release);
-        let entry = entry?;
+        let Some(entry) = entry else {
+            Self::stand_by(&mut inner, seat);
+            return None;
+        };
         let call = self.appoint_if_needed(&mut inner, &mut spent);
         Some((entry, call))
     }
@@ -257,9 +262,7 @@ impl<E: Entry> Roster<E> {
             Self::count_out(&mut inner);
             return Settled::Return(Rest::Leave);
         }
-        if may_spin && !inner.has_standby {
-            inner.has_standby = true;
-            seat.is_standby.store(true, Relaxed);
+        if may_spin && Self::stand_by(&mut inner, seat) {
             return Settled::Spin;
         }
         inner.sleepers.push(Arc::clone(seat));
@@ -304,6 +307,16 @@ impl<E: Entry> Roster<E> {
         }
         inner.has_standby = true;
         call
+    }
+
+    /// Makes the worker the standby, if there is no other.
+    fn stand_by(inner: &mut Inner<E>, seat: &Seat) -> bool {
+        let is_free = !inner.has_standby;
+        if is_free {
+            inner.has_standby = true;
+            seat.is_standby.store(true, Relaxed);
+        }
+        is_free
     }
 
     fn stand_down(inner: &mut Inner<E>, seat: &Seat) {
