@@ -4,9 +4,9 @@ Change one import and keep the rest of the program::
 
     from raddle import ThreadPoolExecutor, as_completed, wait
 
-Names, signatures and semantics are those of :mod:`concurrent.futures`; what differs is the cost of a task, and what
-the executors can do besides: ``executor.options(...)`` for time limits, retries and labels, ``executor.statistics()``
-for what happened.
+Names, signatures and semantics are those of :mod:`concurrent.futures`; what differs is the cost of
+a task, and what the executors can do besides: ``executor.options(...)`` for time limits, retries
+and labels, ``executor.statistics()`` for what happened.
 
 Importing the package starts no thread and loads nothing until a name is used.
 
@@ -24,7 +24,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._native import __version__
     from ._errors import (
         BrokenExecutor,
         BrokenThreadPool,
@@ -34,7 +33,15 @@ if TYPE_CHECKING:
         TaskTimeout,
         TimeoutError,
     )
-    from ._futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future, as_completed, wait
+    from ._futures import (
+        ALL_COMPLETED,
+        FIRST_COMPLETED,
+        FIRST_EXCEPTION,
+        Future,
+        as_completed,
+        wait,
+    )
+    from ._native import __version__
     from ._threads import ExecutorView, Statistics, ThreadPoolExecutor
 
 __all__ = [
@@ -57,7 +64,8 @@ __all__ = [
     "wait",
 ]
 
-#: Where each public name lives. The modules load `concurrent.futures` and `logging`, which take longer than all the rest.
+#: Where each public name lives. The modules load `concurrent.futures` and `logging`, which take
+#: longer than all the rest.
 _HOMES = {
     "_errors": (
         "BrokenExecutor",
@@ -68,7 +76,14 @@ _HOMES = {
         "TaskTimeout",
         "TimeoutError",
     ),
-    "_futures": ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "as_completed", "wait"),
+    "_futures": (
+        "ALL_COMPLETED",
+        "FIRST_COMPLETED",
+        "FIRST_EXCEPTION",
+        "Future",
+        "as_completed",
+        "wait",
+    ),
     "_native": ("__version__",),
     "_threads": ("ExecutorView", "Statistics", "ThreadPoolExecutor"),
 }

@@ -35,8 +35,8 @@ class KillUnsupported(RaddleError, RuntimeError):
 class TaskTimeout(RaddleError, builtins.TimeoutError):
     """A task ran longer than its ``task_timeout``.
 
-    It is the future's exception. ``future.result(timeout=...)`` raises the plain `TimeoutError` when the caller does not
-    want to wait any longer, while the task goes on.
+    It is the future's exception. ``future.result(timeout=...)`` raises the plain `TimeoutError`
+    when the caller does not want to wait any longer, while the task goes on.
 
     Examples
     --------

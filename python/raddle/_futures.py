@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, _base
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import _native
 from ._errors import (
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "as_completed", "wait"]
 
 T = TypeVar("T")
+F = TypeVar("F", bound=_base.Future[Any])
 
 # The standard library's functions, kept for futures that are not ours.
 _standard_wait = _base.wait
@@ -33,8 +34,8 @@ _standard_as_completed = _base.as_completed
 class Future(_native.Future, _base.Future[T]):
     """The result of a call that may not have ended yet.
 
-    Everything that :class:`concurrent.futures.Future` has, with the same meaning, and a subclass of it; executors make
-    it, users ask it. In a coroutine, ``await future``.
+    Everything that :class:`concurrent.futures.Future` has, with the same meaning, and a subclass of
+    it; executors make it, users ask it. In a coroutine, ``await future``.
 
     References
     ----------
@@ -49,13 +50,15 @@ class Future(_native.Future, _base.Future[T]):
     1024
     """
 
-    # The engine has made all that a future needs; the standard constructor would make a lock and a condition besides.
+    # The engine has made all that a future needs; the standard constructor would make a lock and a
+    # condition besides.
     def __init__(self) -> None:
         pass
 
     def __await__(self) -> Generator[Any, None, T]:
-        """Wait for the result in a coroutine; cancelling the wait cancels the call unless it has begun."""
-        import asyncio  # late: it takes longer than all the rest, and itself imports concurrent.futures
+        """Wait for the result in a coroutine; cancelled, cancel the call unless it has begun."""
+        # Late: it takes longer than all the rest, and itself imports concurrent.futures.
+        import asyncio
 
         return asyncio.wrap_future(self).__await__()
 
@@ -74,10 +77,10 @@ class Future(_native.Future, _base.Future[T]):
         ...     Future().kill()
         ... except RuntimeError as error:
         ...     print(error)
-        a thread cannot be stopped from outside; give the task a task_timeout, after which it is abandoned
+        a thread cannot be stopped; give the task a task_timeout, after which it is abandoned
         """
         raise KillUnsupported(
-            "a thread cannot be stopped from outside; give the task a task_timeout, after which it is abandoned"
+            "a thread cannot be stopped; give the task a task_timeout, after which it is abandoned"
         )
 
 
@@ -122,7 +125,7 @@ def wait(
     return _base.DoneAndNotDoneFutures(*found)
 
 
-def as_completed(fs: Iterable[_base.Future[T]], timeout: float | None = None) -> Iterator[_base.Future[T]]:
+def as_completed(fs: Iterable[F], timeout: float | None = None) -> Iterator[F]:
     """Iterate over futures in the order in which they complete.
 
     Parameters
@@ -151,7 +154,9 @@ def as_completed(fs: Iterable[_base.Future[T]], timeout: float | None = None) ->
     """
     futures = set(fs)
     found = _native.as_completed(futures, timeout)
-    return _standard_as_completed(futures, timeout) if found is None else found
+    if found is not None:
+        return found
+    return cast("Iterator[F]", _standard_as_completed(futures, timeout))
 
 
 def _log_callback(future: Future[Any], error: BaseException) -> None:

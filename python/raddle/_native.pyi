@@ -1,13 +1,16 @@
-"""The native half of the package. What its public classes give to users is typed in the package itself."""
+"""The native half of the package; what users see of its classes is typed in the package."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from threading import Thread
 from typing import Any, TypeVar
 
+from typing_extensions import Self
+
 from ._options import Policy
 
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=futures.Future[Any])
 
 def _bind(names: dict[str, object]) -> None: ...
 def note_exit() -> None: ...
@@ -15,16 +18,18 @@ def live_pools() -> list[PoolHandle]: ...
 def wait(
     fs: set[futures.Future[_T]], timeout: float | None, return_when: str
 ) -> tuple[set[futures.Future[_T]], set[futures.Future[_T]]] | None: ...
-def as_completed(fs: set[futures.Future[_T]], timeout: float | None) -> CompletedIterator[_T] | None: ...
+def as_completed(fs: set[_F], timeout: float | None) -> CompletedIterator[_F] | None: ...
 
 __version__: str
 
 class Future: ...
 
 class MapIterator(Iterator[_T]):
+    def __next__(self) -> _T: ...
     def close(self) -> None: ...
 
-class CompletedIterator(Iterator[futures.Future[_T]]):
+class CompletedIterator(Iterator[_F]):
+    def __next__(self) -> _F: ...
     def close(self) -> None: ...
 
 class ThreadBodyEntry:
@@ -60,7 +65,7 @@ class ThreadPool:
 
 class View:
     submit: Any
-    def __new__(cls, executor: ThreadPool, policy: Policy) -> View: ...
+    def __new__(cls, executor: ThreadPool, policy: Policy) -> Self: ...
     def _map(
         self, fn: Callable[..., _T], iterables: tuple[Iterable[Any], ...], timeout: float | None
     ) -> MapIterator[_T] | None: ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 #: The default of an option that stays as it is.
@@ -21,8 +20,8 @@ class Policy(NamedTuple):
 
 
 def make_policy(base: Policy, task_timeout: Any, retries: Any, retry_on: Any, label: Any) -> Policy:
-    """`base` with the given options, checked."""
-    given = {
+    """Change `base` by the given options, checked."""
+    given: dict[str, Any] = {
         "task_timeout": task_timeout if task_timeout is UNSET else _check_timeout(task_timeout),
         "retries": retries if retries is UNSET else _check_retries(retries),
         "retry_on": retry_on if retry_on is UNSET else _check_retry_on(retry_on),
@@ -67,7 +66,7 @@ def _check_label(value: Any) -> str | None:
 
 
 def check_max_workers(value: Any) -> int:
-    """A positive number of workers."""
+    """Check the number of workers."""
     if not hasattr(type(value), "__index__"):
         raise TypeError(f"max_workers must be an int or None, not {value!r}")
     workers = operator.index(value)
@@ -83,15 +82,14 @@ def check_inherit_context(value: Any) -> bool:
     return value is True
 
 
-def check_initializer(value: Callable[..., object] | None) -> Callable[..., object] | None:
-    """An initializer that can be called, or none."""
+def check_initializer(value: object) -> None:
+    """Check that an initializer, if there is one, can be called."""
     if value is not None and not callable(value):
         raise TypeError("initializer must be a callable")
-    return value
 
 
 def check_map(fn: Any, buffersize: Any) -> None:
-    """The arguments of `map` that nothing else checks before it is too late."""
+    """Check the arguments of `map` that nothing else checks before it is too late."""
     if not callable(fn):
         raise TypeError(f"map() needs a callable, not {type(fn).__name__}: {fn!r}")
     if buffersize is not None and not isinstance(buffersize, int):

@@ -10,13 +10,16 @@ from . import _native
 
 
 def make_thread(body: Callable[[], None], name: str) -> threading.Thread:
-    """A thread that the interpreter does not wait for by itself: `_at_exit` does, but for threads given up."""
+    """Make a thread that the interpreter does not wait for by itself.
+
+    `_at_exit` waits for it, unless it has been given up.
+    """
     return threading.Thread(target=_run, args=(body,), name=name, daemon=True)
 
 
 def _run(body: Callable[[], None]) -> None:
-    # The interpreter has noted at the start how to treat the thread. Tasks, and the threads that they start, see the
-    # ordinary thread that a worker of the standard library is.
+    # The interpreter has noted at the start how to treat the thread. Tasks, and the threads that
+    # they start, see the ordinary thread that a worker of the standard library is.
     threading.current_thread()._daemonic = False  # type: ignore[attr-defined]
     body()
 
@@ -27,8 +30,8 @@ def wait_ended(pool: _native.PoolHandle) -> None:
         return
     if pool.is_current:
         raise RuntimeError(
-            "cannot join current thread: a task or callback of this executor cannot wait for its end; "
-            "call shutdown(wait=False)"
+            "cannot join current thread: a task or callback of this executor cannot wait "
+            "for its end; call shutdown(wait=False)"
         )
     pool.wait_ended()
     for thread in pool.threads:
@@ -42,7 +45,7 @@ def say(message: str) -> None:
 
 
 def count(number: int, word: str) -> str:
-    """A number with its word.
+    """Put a number before its word.
 
     >>> count(1, "task"), count(2, "task")
     ('1 task', '2 tasks')
@@ -57,8 +60,8 @@ def wait_after_interrupt(pools: list[_native.PoolHandle]) -> None:
         running = sum(pool.statistics()[1] for pool in pools)
         if cancelled or running:
             say(
-                f"interrupted: cancelled {count(cancelled, 'task')} not begun; waiting for {running} running; "
-                "Ctrl-C again leaves without waiting"
+                f"interrupted: cancelled {count(cancelled, 'task')} not begun; "
+                f"waiting for {running} running; Ctrl-C again leaves without waiting"
             )
         for pool in pools:
             wait_ended(pool)
@@ -91,5 +94,6 @@ def _at_exit() -> None:
             wait_after_interrupt(pools)
 
 
-# As the standard library does: before the interpreter waits for other threads, and while everything still works.
+# As the standard library does: before the interpreter waits for other threads, and while everything
+# still works.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

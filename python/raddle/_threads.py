@@ -15,7 +15,15 @@ from weakref import ref
 
 from . import _native
 from ._futures import Future
-from ._options import UNSET, Policy, check_inherit_context, check_initializer, check_map, check_max_workers, make_policy
+from ._options import (
+    UNSET,
+    Policy,
+    check_inherit_context,
+    check_initializer,
+    check_map,
+    check_max_workers,
+    make_policy,
+)
 from ._start import wait_after_interrupt, wait_ended
 
 if TYPE_CHECKING:
@@ -106,7 +114,8 @@ class _Executor(cf.Executor):
         fn : callable
             Takes as many arguments as there are iterables.
         *iterables : iterable
-            The shortest ends the map. They are read at once, or, with `buffersize`, as results are taken.
+            The shortest ends the map. They are read at once, or, with `buffersize`, as results are
+            taken.
         timeout : float, optional
             Seconds, from this call on, after which the iterator raises.
         chunksize : int
@@ -122,7 +131,8 @@ class _Executor(cf.Executor):
         Raises
         ------
         TimeoutError
-            By the iterator: the time is over. What has not begun is cancelled, as after an exception of `fn`.
+            By the iterator: the time is over. What has not begun is cancelled, as after an
+            exception of `fn`.
         TypeError, ValueError
             `fn` cannot be called, or `buffersize` is not a positive int.
 
@@ -136,7 +146,8 @@ class _Executor(cf.Executor):
         [0, 1, 4, 9]
         """
         check_map(fn, buffersize)
-        # Instrumentation wraps `submit`, and subclasses override it: then every task goes through theirs.
+        # Instrumentation wraps `submit`, and subclasses override it: then every task goes through
+        # theirs.
         if buffersize is None and self._is_submit_ours():
             results = self._map(fn, iterables, timeout)
             if results is not None:
@@ -144,7 +155,7 @@ class _Executor(cf.Executor):
         return _map_by_submit(self, fn, zip(*iterables), timeout, buffersize)
 
     def statistics(self) -> Statistics:
-        """What the executor has done so far: a `Statistics`."""
+        """Tell what the executor has done so far: a `Statistics`."""
         return Statistics(*self._pool().statistics())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -153,8 +164,8 @@ class _Executor(cf.Executor):
         Parameters
         ----------
         wait : bool
-            Whether to return only when all tasks are done and the threads have ended. Threads given up after a
-            `task_timeout` are not waited for.
+            Whether to return only when all tasks are done and the threads have ended. Threads given
+            up after a `task_timeout` are not waited for.
         cancel_futures : bool
             Whether to cancel the tasks that have not begun.
 
@@ -174,7 +185,10 @@ class _Executor(cf.Executor):
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> bool | None:
-        """Shut down and wait. After Ctrl-C or SystemExit, cancel what has not begun; a second Ctrl-C does not wait."""
+        """Shut down and wait.
+
+        After Ctrl-C or SystemExit, cancel what has not begun; a second Ctrl-C does not wait.
+        """
         if exc_type is not None and issubclass(exc_type, (KeyboardInterrupt, SystemExit)):
             wait_after_interrupt([self._pool()])
         else:
@@ -189,7 +203,7 @@ def _map_by_submit(
     timeout: float | None,
     buffersize: int | None,
 ) -> Iterator[T]:
-    """Map through `executor.submit`: for options that a batch has not, lazy input, and a `submit` of the user's own."""
+    """Map through `executor.submit`: for options, lazy input, and a `submit` of the user's own."""
     end_time = None if timeout is None else time.monotonic() + timeout
     futures = deque(executor.submit(fn, *args) for args in itertools.islice(items, buffersize))
     # A running map does not keep its executor alive.
@@ -217,15 +231,16 @@ def _result_or_cancel(future: cf.Future[T], timeout: float | None) -> T:
         return future.result(timeout)
     finally:
         future.cancel()
-        del future  # or an exception would hold the frame, which holds the future, which holds the exception
+        # or an exception would hold the frame, which holds the future, which holds the exception
+        del future
 
 
 class ThreadPoolExecutor(_native.ThreadPool, _Executor, cf.ThreadPoolExecutor):
     """Run calls on a pool of threads.
 
-    The class of :mod:`concurrent.futures` with the same signatures and semantics (those of Python 3.14 on every version),
-    at a small part of the cost of a task. Workers are ordinary :class:`threading.Thread` objects, started when they are
-    needed.
+    The class of :mod:`concurrent.futures` with the same signatures and semantics (those of Python
+    3.14 on every version), at a small part of the cost of a task. Workers are ordinary
+    :class:`threading.Thread` objects, started when they are needed.
 
     Parameters
     ----------
@@ -238,8 +253,9 @@ class ThreadPoolExecutor(_native.ThreadPool, _Executor, cf.ThreadPoolExecutor):
     initargs : tuple
         Arguments for `initializer`.
     task_timeout : float, optional
-        Seconds that a task may run, from its start. Then its future fails with `TaskTimeout`; the thread, which nobody
-        can stop, is abandoned and replaced. Such a task is not retried: its attempt still runs.
+        Seconds that a task may run, from its start. Then its future fails with `TaskTimeout`; the
+        thread, which nobody can stop, is abandoned and replaced. Such a task is not retried: its
+        attempt still runs.
     retries : int
         How often a task is run again after an exception of `retry_on`.
     retry_on : exception class or tuple of them
@@ -247,8 +263,8 @@ class ThreadPoolExecutor(_native.ThreadPool, _Executor, cf.ThreadPoolExecutor):
     label : str, optional
         A name for the tasks in errors and events.
     inherit_context : bool, optional
-        With True, each task runs in its own copy of the context (:mod:`contextvars`) of whoever submitted it. None does
-        as the standard library.
+        With True, each task runs in its own copy of the context (:mod:`contextvars`) of whoever
+        submitted it. None does as the standard library.
 
     Raises
     ------
@@ -283,9 +299,12 @@ class ThreadPoolExecutor(_native.ThreadPool, _Executor, cf.ThreadPoolExecutor):
         label: str | None = None,
         inherit_context: bool | None = None,
     ) -> None:
-        self._max_workers = _default_workers() if max_workers is None else check_max_workers(max_workers)
+        self._max_workers = (
+            _default_workers() if max_workers is None else check_max_workers(max_workers)
+        )
         self._thread_name_prefix = thread_name_prefix or f"ThreadPoolExecutor-{next(self._numbers)}"
-        self._initializer = check_initializer(initializer)
+        check_initializer(initializer)
+        self._initializer = initializer  # type: ignore[assignment]  # it may return anything
         self._initargs = initargs
         self._policy = make_policy(Policy(), task_timeout, retries, retry_on, label)
         self._open(
@@ -310,7 +329,7 @@ class ThreadPoolExecutor(_native.ThreadPool, _Executor, cf.ThreadPoolExecutor):
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = UNSET,
         label: str | None = UNSET,
     ) -> ExecutorView:
-        """The same executor, with options for the tasks submitted through the view.
+        """Give a view of the executor, with options for the tasks submitted through it.
 
         Parameters
         ----------
@@ -346,7 +365,7 @@ class ThreadPoolExecutor(_native.ThreadPool, _Executor, cf.ThreadPoolExecutor):
         return self._handle()
 
     @property
-    def _work_queue(self) -> _WorkQueue:
+    def _work_queue(self) -> _WorkQueue:  # type: ignore[override]
         """For programs that look at the length of the standard executor's private queue."""
         return _WorkQueue(self)
 
@@ -354,8 +373,8 @@ class ThreadPoolExecutor(_native.ThreadPool, _Executor, cf.ThreadPoolExecutor):
 class ExecutorView(_native.View, _Executor):
     """An executor seen with other options: what `ThreadPoolExecutor.options` returns.
 
-    Tasks submitted through it run on the executor's threads, under the options of the view. Shutting it down shuts the
-    executor down.
+    Tasks submitted through it run on the executor's threads, under the options of the view.
+    Shutting it down shuts the executor down.
 
     Examples
     --------
@@ -370,9 +389,6 @@ class ExecutorView(_native.View, _Executor):
         self._executor = executor
         self._policy = policy
 
-    def __new__(cls, executor: ThreadPoolExecutor, policy: Policy) -> ExecutorView:
-        return super().__new__(cls, executor, policy)
-
     if TYPE_CHECKING:
 
         def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
@@ -385,7 +401,7 @@ class ExecutorView(_native.View, _Executor):
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = UNSET,
         label: str | None = UNSET,
     ) -> ExecutorView:
-        """A view with some options changed; see `ThreadPoolExecutor.options`."""
+        """Change some options of the view; see `ThreadPoolExecutor.options`."""
         policy = make_policy(self._policy, task_timeout, retries, retry_on, label)
         return ExecutorView(self._executor, policy)
 

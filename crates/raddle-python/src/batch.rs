@@ -164,10 +164,10 @@ impl MapIterator {
 impl Drop for MapIterator {
     /// As a generator: only one that has been started cancels what is left of it.
     fn drop(&mut self) {
-        if let Ok(mut consumer) = self.consumer.try_lock() {
-            if consumer.has_started {
-                self.end(&mut consumer);
-            }
+        if let Ok(mut consumer) = self.consumer.try_lock()
+            && consumer.has_started
+        {
+            self.end(&mut consumer);
         }
     }
 }

@@ -366,11 +366,11 @@ impl NativeFuture {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.lock_callbacks().iter().try_for_each(|callback| visit.call(callback))?;
-        if let Some(gate) = self.gate.get() {
-            if Arc::strong_count(gate) <= 2 {
-                visit.call(&gate.condition)?;
-                visit.call(&gate.waiters)?;
-            }
+        if let Some(gate) = self.gate.get()
+            && Arc::strong_count(gate) <= 2
+        {
+            visit.call(&gate.condition)?;
+            visit.call(&gate.waiters)?;
         }
         // Only who has the task alone may report what it holds: one in a queue is held from outside as well.
         if Arc::strong_count(&self.task) > 1 {

@@ -54,7 +54,7 @@ impl Pools {
         let rayon = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build();
         let tokio = Builder::new_current_thread().max_blocking_threads(WORKERS).build();
         Pools {
-            raddle: ThreadPoolExecutor::new(WORKERS).expect("the system has two threads to give"),
+            raddle: ThreadPoolExecutor::new(WORKERS),
             rayon: rayon.expect("the system has two threads to give"),
             tokio: tokio.expect("a runtime without drivers needs nothing of the system"),
             sender,
