@@ -398,12 +398,15 @@ def test_interrupts_at_any_moment_leave_the_pool_whole():
             futures.wait(submitted)
             assert [f.result() for f in submitted[:-1]] == list(range(49))
             assert len(list(futures.as_completed(submitted))) == 50
+        def use_until_hit():
+            global armed
+            armed = True
+            signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-5, 3e-3))
+            while armed:  # a hit inside a finalizer is reported there and not raised
+                use()
         while hits < 500:
             try:
-                armed = True
-                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-5, 3e-3))
-                while armed:  # a hit inside a finalizer is reported there and not raised
-                    use()
+                use_until_hit()
             except Hit:
                 hits += 1
         assert executor.submit(abs, -1).result() == 1
