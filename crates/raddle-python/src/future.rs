@@ -21,7 +21,8 @@ use crate::names::Names;
 pub(crate) struct NativeFuture {
     task: Arc<Task<PyJob>>,
     generation: u32,
-    callbacks: Mutex<Vec<Py<PyAny>>>,
+    /// Made with the first callback: most futures have none.
+    callbacks: OnceLock<Box<Mutex<Vec<Py<PyAny>>>>>,
     gate: OnceLock<Arc<StandardGate>>,
 }
 
@@ -54,7 +55,15 @@ impl NativeFuture {
     }
 
     fn lock_callbacks(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
-        self.callbacks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.callbacks.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_callbacks(&self) -> bool {
+        self.callbacks.get().is_some() && !self.lock_callbacks().is_empty()
+    }
+
+    fn take_callbacks(&self) -> Vec<Py<PyAny>> {
+        if self.has_callbacks() { std::mem::take(&mut *self.lock_callbacks()) } else { Vec::new() }
     }
 
     /// The outcome of a finished future; a failure told by the engine becomes one exception for all who ask.
@@ -99,7 +108,7 @@ impl NativeFuture {
     /// Runs the callbacks that have gathered. Errors are logged; what is no `Exception` goes to the caller.
     fn run_callbacks(slf: &Bound<'_, Self>) -> PyResult<()> {
         loop {
-            let callbacks = std::mem::take(&mut *slf.get().lock_callbacks());
+            let callbacks = slf.get().take_callbacks();
             if callbacks.is_empty() {
                 return Ok(());
             }
@@ -204,7 +213,7 @@ impl NativeFuture {
         Self {
             task: Arc::new(Task::without_job()),
             generation: raddle::os::fork_generation(),
-            callbacks: Mutex::new(Vec::new()),
+            callbacks: OnceLock::new(),
             gate: OnceLock::new(),
         }
     }
@@ -251,7 +260,7 @@ impl NativeFuture {
     #[pyo3(name = "add_done_callback")]
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {
         let this = slf.get();
-        if this.state().is_done() && this.lock_callbacks().is_empty() {
+        if this.state().is_done() && !this.has_callbacks() {
             return Self::run_callback(slf, &r#fn);
         }
         let is_first = {
@@ -364,8 +373,11 @@ impl NativeFuture {
         PyList::new(py, self.lock_callbacks().iter())
     }
 
+    // Called for every future that is alive at every collection, so it takes no lock that it can do without.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.lock_callbacks().iter().try_for_each(|callback| visit.call(callback))?;
+        if self.has_callbacks() {
+            self.lock_callbacks().iter().try_for_each(|callback| visit.call(callback))?;
+        }
         if let Some(gate) = self.gate.get()
             && Arc::strong_count(gate) <= 2
         {
@@ -376,13 +388,14 @@ impl NativeFuture {
         if Arc::strong_count(&self.task) > 1 {
             return Ok(());
         }
-        self.task.look_at_job(|job| job.map_or(Ok(()), |job| job.traverse(&visit)))?;
+        if !self.state().is_done() {
+            self.task.look_at_job(|job| job.map_or(Ok(()), |job| job.traverse(&visit)))?;
+        }
         self.task.cell.look(|outcome| outcome.as_ref().map_or(Ok(()), |outcome| outcome.traverse(&visit)))
     }
 
     fn __clear__(&self) {
-        let callbacks = std::mem::take(&mut *self.lock_callbacks());
-        drop(callbacks);
+        drop(self.take_callbacks());
         if Arc::strong_count(&self.task) == 1 {
             self.task.clear();
         }

@@ -53,6 +53,10 @@ pub(crate) fn wait<'py>(
         check_not_forked(py, &own)?;
         wait_until(py, &own, until, deadline)?;
     }
+    if own.iter().all(is_settled) {
+        // The package has made the set for this call: it can be the answer.
+        return Ok(Some((futures.clone(), PySet::empty(py)?)));
+    }
     let (done, missing): (Vec<_>, Vec<_>) = own.into_iter().partition(is_settled);
     Ok(Some((PySet::new(py, done)?, PySet::new(py, missing)?)))
 }
