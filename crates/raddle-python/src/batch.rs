@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyRange, PyString, PyTuple};
 
@@ -85,17 +86,34 @@ impl MapIterator {
             context: if inherits_context { Some(copy_context(py)?) } else { None },
         };
         let mut batches = VecDeque::new();
-        let gathered = if is_at_hand(iterables) {
+        let gathered = if Self::is_at_hand(iterables) {
             let items: Vec<_> = draw(iterables)?.map(|item| item.map(Bound::unbind)).collect::<PyResult<_>>()?;
             let batch = Arc::new(Batch::new(call, items, label));
             batches.push_back(Arc::clone(&batch));
-            if batch.is_empty() { Ok(()) } else { open.check(py, open.pool.submit_batch(&batch)) }
+            if batch.is_empty() {
+                Ok(())
+            } else {
+                open.check_not_exiting(py)?;
+                open.check(py, open.pool.submit_batch(&batch))
+            }
         } else {
             Self::stream(open, &call, iterables, label.as_ref(), &mut batches)
         };
         gathered?;
         let consumer = Consumer { batches, index: 0, deadline, has_started: false };
         Ok(Self { pool: Arc::clone(&open.pool), consumer: Mutex::new(consumer) })
+    }
+
+    /// Whether drawing the items runs no code of a user's, so that nobody can tell when it is done.
+    pub(crate) fn is_at_hand(iterables: &Bound<'_, PyTuple>) -> bool {
+        iterables.iter().all(|iterable| {
+            iterable.is_exact_instance_of::<PyList>()
+                || iterable.is_exact_instance_of::<PyTuple>()
+                || iterable.is_exact_instance_of::<PyRange>()
+                || iterable.is_exact_instance_of::<PyDict>()
+                || iterable.is_exact_instance_of::<PyString>()
+                || iterable.is_exact_instance_of::<PyBytes>()
+        })
     }
 
     /// Submits each item before the next is asked for: what draws it may wait for what became of this one.
@@ -108,12 +126,13 @@ impl MapIterator {
     ) -> PyResult<()> {
         let py = iterables.py();
         for item in draw(iterables)? {
-            if batches.back().is_none_or(|batch| batch.len() == CHUNK) {
+            let item = item?.unbind();
+            if !batches.back().is_some_and(|batch| batch.has_room()) {
                 batches.push_back(Arc::new(Batch::with_capacity(call.clone_ref(py), CHUNK, label.cloned())));
             }
             let batch = batches.back().expect("one has just been added if there was none");
-            batch.publish(item?.unbind()).expect("it is not full");
-            open.check(py, open.pool.submit_item(batch))?;
+            open.check_not_exiting(py)?;
+            open.check(py, open.pool.submit_item(batch, item))?;
         }
         Ok(())
     }
@@ -186,6 +205,23 @@ impl MapIterator {
         })
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Held by another thread, it is not garbage. A batch in the queue or at a worker is held from outside as well.
+        let Ok(mut consumer) = self.consumer.try_lock() else { return Ok(()) };
+        consumer.batches.iter_mut().filter_map(Arc::get_mut).try_for_each(|batch| {
+            batch.visit(
+                |call| visit.call(&call.function).and_then(|()| visit.call(&call.context)),
+                |item| visit.call(item),
+                |outcome| outcome.traverse(&visit),
+            )
+        })
+    }
+
+    fn __clear__(&self) {
+        let batches = self.consumer.try_lock().map(|mut consumer| std::mem::take(&mut consumer.batches));
+        drop(batches);
+    }
+
     /// End the iteration; cancel what has not begun if it had started.
     fn close(&self) -> PyResult<()> {
         let mut consumer = self.lock()?;
@@ -206,18 +242,6 @@ fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
     let told = PyRuntimeError::new_err("a task of this map raised StopIteration");
     told.set_cause(py, Some(error));
     told
-}
-
-/// Whether drawing the items runs no code of a user's, so that nobody can tell when it is done.
-fn is_at_hand(iterables: &Bound<'_, PyTuple>) -> bool {
-    iterables.iter().all(|iterable| {
-        iterable.is_exact_instance_of::<PyList>()
-            || iterable.is_exact_instance_of::<PyTuple>()
-            || iterable.is_exact_instance_of::<PyRange>()
-            || iterable.is_exact_instance_of::<PyDict>()
-            || iterable.is_exact_instance_of::<PyString>()
-            || iterable.is_exact_instance_of::<PyBytes>()
-    })
 }
 
 fn draw<'py>(iterables: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyIterator>> {

@@ -61,9 +61,7 @@ impl Open {
     ) -> PyResult<Bound<'py, NativeFuture>> {
         let py = function.py();
         check_callable("submit()", function)?;
-        if IS_EXITING.load(Relaxed) {
-            return Err(self.refusal(py, &SubmitError::ShutDown));
-        }
+        self.check_not_exiting(py)?;
         let job = PyJob {
             function: function.clone().unbind(),
             args: args.clone().unbind(),
@@ -76,6 +74,14 @@ impl Open {
         task.arm(job, policy.options.clone());
         self.check(py, self.pool.submit(task))?;
         Ok(future)
+    }
+
+    /// Refuses tasks that nobody would wait for.
+    pub(crate) fn check_not_exiting(&self, py: Python<'_>) -> PyResult<()> {
+        if IS_EXITING.load(Relaxed) {
+            return Err(self.refusal(py, &SubmitError::ShutDown));
+        }
+        Ok(())
     }
 
     /// Turns what the engine says of a submission, and what a signal handler raised meanwhile, into an exception.
@@ -237,7 +243,10 @@ fn map(
     timeout: Option<f64>,
 ) -> PyResult<Option<MapIterator>> {
     check_callable("map()", function)?;
-    if !policy.fits_a_batch() {
+    // The context of a task is that of the moment at which it is submitted: for items that are drawn one by one, each has
+    // its own.
+    let has_own_contexts = policy.inherits_context && !MapIterator::is_at_hand(iterables);
+    if has_own_contexts || !policy.fits_a_batch() {
         return Ok(None);
     }
     let deadline = enter::deadline(timeout)?;

@@ -37,8 +37,7 @@ impl NativeFuture {
             let new = (*class).tp_new.ok_or_else(|| PyTypeError::new_err("raddle.Future cannot be made"))?;
             Bound::from_owned_ptr_or_err(py, new(class, no_args.as_ptr(), std::ptr::null_mut()))?
         };
-        // SAFETY: the public class derives from this one, and so does what its `tp_new` makes.
-        Ok(unsafe { made.cast_into_unchecked() })
+        Ok(made.cast_into()?)
     }
 
     pub(crate) fn task(&self) -> &Arc<Task<PyJob>> {
@@ -112,13 +111,8 @@ impl NativeFuture {
             if callbacks.is_empty() {
                 return Ok(());
             }
-            let mut callbacks = callbacks.into_iter();
-            let ended = callbacks.try_for_each(|callback| Self::run_callback(slf, callback.bind(slf.py())));
-            if ended.is_err() {
-                // Those not reached are run by who comes next.
-                slf.get().lock_callbacks().splice(0..0, callbacks);
-                return ended;
-            }
+            // As in the standard library, what is no `Exception` ends the round.
+            callbacks.into_iter().try_for_each(|callback| Self::run_callback(slf, callback.bind(slf.py())))?;
         }
     }
 
@@ -370,7 +364,9 @@ impl NativeFuture {
 
     #[getter(_done_callbacks)]
     fn get_done_callbacks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, self.lock_callbacks().iter())
+        // Making the list may collect garbage, which looks at the callbacks.
+        let callbacks: Vec<_> = self.lock_callbacks().iter().map(|callback| callback.clone_ref(py)).collect();
+        PyList::new(py, callbacks)
     }
 
     // Called for every future that is alive at every collection, so it takes no lock that it can do without.

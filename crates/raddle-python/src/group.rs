@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PySet;
 
@@ -91,6 +92,7 @@ pub(crate) struct CompletedIterator {
     awaited: Mutex<Awaited>,
     deadline: Option<Instant>,
     total: usize,
+    generation: u32,
 }
 
 struct Awaited {
@@ -115,7 +117,7 @@ pub(crate) fn as_completed(
         Some((future, registration))
     });
     let awaited = Mutex::new(Awaited { futures: registered.collect(), missing: total });
-    Ok(Some(CompletedIterator { arrivals, awaited, deadline, total }))
+    Ok(Some(CompletedIterator { arrivals, awaited, deadline, total, generation: raddle::os::fork_generation() }))
 }
 
 impl CompletedIterator {
@@ -139,6 +141,18 @@ impl CompletedIterator {
         }
     }
 
+    /// In a forked child, what the parent's pool runs never comes.
+    fn check_not_forked(&self, py: Python<'_>) -> PyResult<()> {
+        if self.generation == raddle::os::fork_generation() {
+            return Ok(());
+        }
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        match awaited.futures.iter().flatten().find(|(future, _)| future.get().is_orphan()) {
+            Some(_) => Err(Names::refusal(py, &raddle::SubmitError::Forked, false)),
+            None => Ok(()),
+        }
+    }
+
     fn missing(&self) -> usize {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner).missing
     }
@@ -148,6 +162,16 @@ impl CompletedIterator {
 impl CompletedIterator {
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Held by another thread, it is not garbage.
+        let Ok(awaited) = self.awaited.try_lock() else { return Ok(()) };
+        awaited.futures.iter().flatten().try_for_each(|(future, _)| visit.call(future))
+    }
+
+    fn __clear__(&self) {
+        self.forget_all();
     }
 
     /// End the iteration: the futures still awaited are not waited for any more.
@@ -164,6 +188,7 @@ impl CompletedIterator {
             if missing == 0 {
                 return Ok(None);
             }
+            self.check_not_forked(py)?;
             if !enter::block(py, self.deadline, |until| self.arrivals.wait(until))? {
                 self.forget_all();
                 let message = format!("{missing} (of {}) futures unfinished", self.total);

@@ -94,10 +94,12 @@ impl PythonHost {
         let name = match role {
             Role::Worker(number) => format!("{}_{number}", self.name_prefix),
             Role::Timer => format!("{}_timer", self.name_prefix),
+            Role::Callbacks(number) => format!("{}_callbacks_{number}", self.name_prefix),
         };
         let entry = Bound::new(py, ThreadBodyEntry { body: Mutex::new(Some(body)) })?;
         let thread = Names::get(py).make_thread.call1(py, (&entry, name))?;
-        self.lock_threads().insert(role, thread.clone_ref(py));
+        let before = self.lock_threads().insert(role, thread.clone_ref(py));
+        drop(before);
         let Err(error) = thread.call_method0(py, "start") else { return Ok(None) };
         let Some(body) = entry.get().take() else { return Ok(Some(error)) };
         drop(body);

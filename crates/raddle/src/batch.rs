@@ -60,7 +60,11 @@ pub(crate) trait RunBatch: Send + Sync {
     fn accept(&self, executor: u64, first_number: u64);
     /// How many numbers of tasks it takes when it is pushed: all of them the first time.
     fn numbers(&self) -> u64;
-    fn is_spent(&self) -> bool;
+    /// How many items nobody has begun.
+    fn unbegun(&self) -> usize;
+    fn is_spent(&self) -> bool {
+        self.unbegun() == 0
+    }
     fn claim(&self) -> Claimed;
     /// Runs the item. Returns the consumer, if it sleeps and awaits this very item.
     fn run_item(&self, claim: Claim, record: &Record) -> Option<Arc<Signal>>;
@@ -136,11 +140,8 @@ impl<J: BatchJob> Batch<J> {
         }
     }
 
-    /// Adds an item; the batch is then to be pushed (again).
-    ///
-    /// # Errors
-    /// Hands the item back if the batch is full.
-    pub fn publish(&self, item: J::Item) -> Result<(), J::Item> {
+    /// Adds an item; hands it back if the batch is full. The batch is then to be pushed (again).
+    pub(crate) fn publish(&self, item: J::Item) -> Result<(), J::Item> {
         let _one_producer = self.producer.lock();
         let index = self.published.load(Ordering::Relaxed);
         let Some(slot) = self.items.get(index) else { return Err(item) };
@@ -151,9 +152,26 @@ impl<J: BatchJob> Batch<J> {
         Ok(())
     }
 
+    /// Shows what it holds, to a collector of cyclic garbage; whoever has `&mut` has the batch alone.
+    pub fn visit<E>(
+        &mut self,
+        mut job: impl FnMut(&J) -> Result<(), E>,
+        mut item: impl FnMut(&J::Item) -> Result<(), E>,
+        mut outcome: impl FnMut(&J::Outcome) -> Result<(), E>,
+    ) -> Result<(), E> {
+        job(&self.job)?;
+        self.items.iter_mut().try_for_each(|slot| slot.get_mut().map_or(Ok(()), &mut item))?;
+        self.outcomes.iter_mut().try_for_each(|slot| slot.get_mut().map_or(Ok(()), &mut outcome))
+    }
+
     /// How many items it has, so far.
     pub fn len(&self) -> usize {
         self.published.load(Ordering::Acquire)
+    }
+
+    /// Whether an item can be added.
+    pub fn has_room(&self) -> bool {
+        self.len() < self.capacity()
     }
 
     /// How many items it can have.
@@ -223,8 +241,8 @@ impl<J: BatchJob> RunBatch for Batch<J> {
         if self.executor.load(Relaxed) == 0 { self.capacity() as u64 } else { 0 }
     }
 
-    fn is_spent(&self) -> bool {
-        self.next.load(Ordering::Relaxed) >= self.len()
+    fn unbegun(&self) -> usize {
+        self.len().saturating_sub(self.next.load(Ordering::Relaxed))
     }
 
     fn claim(&self) -> Claimed {
@@ -254,18 +272,20 @@ impl<J: BatchJob> RunBatch for Batch<J> {
     }
 
     fn end(&self, why: Ended) -> (u64, Notices) {
-        // No producer adds an item meanwhile: each is either counted here, or finds the batch at its end.
-        let _one_producer = self.producer.lock();
-        let len = self.len();
-        let first = self.next.swap(self.capacity(), Ordering::Relaxed).min(len);
-        let sleeper = if first < self.capacity() {
-            self.ended.lock().get_or_insert(why);
-            self.ended_from.fetch_min(first, Ordering::Release);
-            self.sleeper.lock().take()
-        } else {
-            None
+        let (unbegun, sleeper) = {
+            // No producer adds an item meanwhile: each is either given up here, or finds the batch at its end.
+            let _one_producer = self.producer.lock();
+            let len = self.len();
+            let first = self.next.swap(self.capacity(), Ordering::Relaxed).min(len);
+            if first < self.capacity() {
+                self.ended.lock().get_or_insert(why);
+                self.ended_from.fetch_min(first, Ordering::Release);
+            }
+            (first..len, self.sleeper.lock().take())
         };
-        self.give_up(first..len);
-        ((len - first) as u64, Notices::for_sleeper(sleeper))
+        let count = unbegun.len() as u64;
+        // What an item drops may run code of a user: no lock is held.
+        self.give_up(unbegun);
+        (count, Notices::for_sleeper(sleeper))
     }
 }

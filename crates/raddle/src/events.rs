@@ -1,7 +1,8 @@
 //! The transitions of tasks, for whoever listens; free when nobody does (one relaxed load a transition).
 //!
-//! Statistics count the same transitions: [`crate::pool::Pool`] has one place where both happen.
+//! Statistics count the same transitions at the same places.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -45,7 +46,8 @@ pub struct Event {
     pub at: Instant,
 }
 
-/// Told of every transition, on the thread on which it happens: be quick, and do not submit tasks.
+/// Told of every transition, on the thread on which it happens and possibly with the executor's lock held, so that the
+/// events of one task come in order: be quick, note the event, and call no executor.
 pub trait Observer: Send + Sync {
     /// One transition of one task.
     fn observe(&self, event: &Event);
@@ -109,7 +111,9 @@ pub(crate) fn emit(event: impl FnOnce() -> Event) {
 
 #[cold]
 fn tell(event: &Event) {
-    for (_, observer) in OBSERVERS.read().unwrap_or_else(PoisonError::into_inner).iter() {
-        observer.observe(event);
+    let observers = OBSERVERS.read().unwrap_or_else(PoisonError::into_inner).clone();
+    for (_, observer) in observers {
+        // A panic is told by the panic hook; it must not end the worker on which the transition happened.
+        let _ = catch_unwind(AssertUnwindSafe(|| observer.observe(event)));
     }
 }

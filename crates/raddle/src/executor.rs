@@ -135,9 +135,16 @@ impl ThreadPoolExecutor {
     /// those given up after a `task_timeout` and the calling one.
     pub fn shutdown(&self, wait: bool) {
         self.pool.close();
-        if wait && !self.pool.is_forked() {
-            self.threads.join();
+        if !wait || self.pool.is_forked() {
+            return;
         }
+        // A worker cannot wait for itself. For others, the end of the pool says more than the list of handles, from which
+        // another caller may have taken some.
+        if !self.pool.is_current() {
+            let ended = self.pool.ended();
+            while ended.wait_as_caller(None) == Waited::Interrupted {}
+        }
+        self.threads.join();
     }
 
     /// Cancels all tasks that have not begun; tells how many they were.
@@ -315,6 +322,7 @@ pub(crate) fn run_caught<T>(task: impl FnOnce() -> T) -> Result<T, TaskError> {
 pub(crate) trait Handle<T>: Send + Sync {
     fn cell(&self) -> &FutureCell<Result<T, TaskError>>;
     fn cancel(&self) -> Cancel;
+    fn unlisten(&self, key: ListenerKey);
 }
 
 impl<T: Send + 'static, J: Job<Outcome = Result<T, TaskError>>> Handle<T> for Task<J> {
@@ -324,6 +332,10 @@ impl<T: Send + 'static, J: Job<Outcome = Result<T, TaskError>>> Handle<T> for Ta
 
     fn cancel(&self) -> Cancel {
         Self::cancel(self)
+    }
+
+    fn unlisten(&self, key: ListenerKey) {
+        self.cell.unlisten(key);
     }
 }
 
@@ -414,6 +426,15 @@ impl<T: Send> Future<T> {
             return Err(TaskError::Cancelled);
         }
         self.cell().look(Option::take).unwrap_or(Err(TaskError::Taken))
+    }
+}
+
+impl<T> Drop for Future<T> {
+    /// An async task that does not wait any more is not woken.
+    fn drop(&mut self) {
+        if let Some(key) = self.waker.take() {
+            self.handle.unlisten(key);
+        }
     }
 }
 

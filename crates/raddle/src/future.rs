@@ -15,6 +15,7 @@
 //! The two cancelled states are those of PEP 3148: a future that nobody runs stays `Cancelled` until its runner
 //! acknowledges it; only then do group waits count it. A pool acknowledges at once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
@@ -381,7 +382,7 @@ impl Notices {
 
     /// Wakes the sleepers first, then calls the callbacks in the order in which they were added.
     pub fn deliver(self) {
-        self.wake_sleepers().into_iter().for_each(|callback| callback());
+        self.wake_sleepers().into_iter().for_each(call);
     }
 
     /// Wakes the sleepers, and hands the callbacks over to be called.
@@ -402,4 +403,10 @@ impl Notices {
         }
         callbacks
     }
+}
+
+/// Calls a callback. A panic of it ends there, told by the panic hook: it must not cost the pool the thread that ended the
+/// task, nor the callbacks after it their turn.
+pub(crate) fn call(callback: Callback) {
+    let _ = catch_unwind(AssertUnwindSafe(callback));
 }

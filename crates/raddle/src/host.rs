@@ -13,6 +13,8 @@ pub enum Role {
     Worker(usize),
     /// It ends tasks whose time is over.
     Timer,
+    /// It calls the callbacks of the task for which this worker was given up.
+    Callbacks(usize),
 }
 
 /// What a pool asks of the world in which its tasks run.
@@ -86,6 +88,7 @@ impl Host for Threads {
         let name = match role {
             Role::Worker(number) => format!("{}-{number}", self.name),
             Role::Timer => format!("{}-timer", self.name),
+            Role::Callbacks(number) => format!("{}-callbacks-{number}", self.name),
         };
         let handle = std::thread::Builder::new().name(name).spawn(body).map_err(|error| error.to_string())?;
         self.handles.lock().push((role, handle));

@@ -17,10 +17,8 @@ use crate::future::{FutureCell, Outcome, State};
 use crate::group::{Arrivals, Countdown, ReturnWhen};
 use crate::mutant::{Mutant, with_mutant};
 use crate::roster::{Call, Entry, Phase, Rest, Roster, Seat};
-use crate::signal::{AdaptiveSpin, Waited};
+use crate::signal::Waited;
 use crate::statistics::Record;
-
-static SLEEP_AT_ONCE: AdaptiveSpin = AdaptiveSpin::never();
 
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -126,7 +124,7 @@ impl Crew {
     fn close_and_join(&self) {
         self.roster.close(Phase::Closed).iter().for_each(|seat| seat.wake());
         let ended = self.roster.ended();
-        assert_eq!(ended.wait(None, &SLEEP_AT_ONCE), Waited::Ready);
+        assert_eq!(ended.sleep_until(None), Waited::Ready);
         let threads = std::mem::take(&mut *self.threads.lock().expect("no panic under this lock"));
         threads.into_iter().for_each(|handle| handle.join().expect("a worker does not panic"));
     }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use crate::batch::{Batch, BatchJob, Claimed, Ended, RunBatch};
 use crate::error::{Failure, SubmitError};
-use crate::future::Notices;
+use crate::future::{self, Callback, Notices};
 use crate::host::{Host, Role};
 use crate::os;
-use crate::roster::{Call, Entry, Phase, Rest, Roster, Seat};
+use crate::primitives::Mutex;
+use crate::roster::{Call, Entry, Phase, Rest, Roster, Seat, Snapshot};
 use crate::signal::Signal;
 use crate::statistics::{Record, Statistics};
 use crate::task::{GivenUp, Job, Runnable, Task};
@@ -32,6 +33,10 @@ impl Entry for Queued {
             Self::Task(_) => None,
             Self::Batch(batch) => Some(Self::Batch(Arc::clone(batch))),
         }
+    }
+
+    fn is_for_several(&self) -> bool {
+        matches!(self, Self::Batch(batch) if batch.unbegun() > 1)
     }
 
     fn is_spent(&self) -> bool {
@@ -113,7 +118,7 @@ impl Pool {
     /// # Errors
     /// The pool is closed, broken or forked, or has no thread; the task is not run.
     pub fn submit<J: Job>(self: &Arc<Self>, task: &Arc<Task<J>>) -> Result<(), SubmitError> {
-        self.push(Queued::Task(Arc::clone(task) as _), 1, || Queued::Task(Arc::clone(task) as _))
+        self.push(Queued::Task(Arc::clone(task) as _), 1, || ()).1
     }
 
     /// Puts a batch into the queue: one entry, from which every worker takes items.
@@ -122,15 +127,20 @@ impl Pool {
     /// As for [`submit`](Self::submit).
     pub fn submit_batch<J: BatchJob>(self: &Arc<Self>, batch: &Arc<Batch<J>>) -> Result<(), SubmitError> {
         let items = batch.len() as u64;
-        self.push(Queued::Batch(Arc::clone(batch) as _), items, || Queued::Batch(Arc::clone(batch) as _))
+        self.push(Queued::Batch(Arc::clone(batch) as _), items, || ()).1
     }
 
-    /// Puts a batch to which one item has been [added](Batch::publish) into the queue.
+    /// Adds one item to a batch that has [room](Batch::has_room), and puts the batch into the queue (again).
     ///
     /// # Errors
-    /// As for [`submit`](Self::submit).
-    pub fn submit_item<J: BatchJob>(self: &Arc<Self>, batch: &Arc<Batch<J>>) -> Result<(), SubmitError> {
-        self.push(Queued::Batch(Arc::clone(batch) as _), 1, || Queued::Batch(Arc::clone(batch) as _))
+    /// As for [`submit`](Self::submit); the item is dropped.
+    pub fn submit_item<J: BatchJob>(self: &Arc<Self>, batch: &Arc<Batch<J>>, item: J::Item) -> Result<(), SubmitError> {
+        let mut item = Some(item);
+        // A worker may claim the item as soon as it is added, so that happens when the pool is sure to take it.
+        let add = || item.take().and_then(|item| batch.publish(item).err());
+        let (rest, pushed) = self.push(Queued::Batch(Arc::clone(batch) as _), 1, add);
+        debug_assert!(rest.flatten().is_none(), "the batch has room");
+        pushed
     }
 
     /// Gives up the items of a batch that nobody has begun.
@@ -140,40 +150,45 @@ impl Pool {
         notices.deliver();
     }
 
-    fn push(self: &Arc<Self>, entry: Queued, tasks: u64, again: impl FnOnce() -> Queued) -> Result<(), SubmitError> {
+    /// `prepare` runs under the roster's lock when the entry is sure to be taken; what it gives comes back.
+    fn push<R>(
+        self: &Arc<Self>,
+        entry: Queued,
+        tasks: u64,
+        prepare: impl FnOnce() -> R,
+    ) -> (Option<R>, Result<(), SubmitError>) {
         if self.is_forked() {
-            return Err(SubmitError::Forked);
+            return (None, Err(SubmitError::Forked));
         }
+        let mut prepared = None;
         // Numbered under the roster's lock, so the count needs no atomic addition.
         let accept = |entry: &Queued| {
             let number = self.next_number.load(Relaxed);
             self.submitted.store(self.submitted.load(Relaxed) + tasks, Relaxed);
             self.next_number.store(number + entry.numbers(), Relaxed);
+            prepared = Some(prepare());
             match entry {
                 Queued::Task(task) => task.accept(self.id, number),
                 Queued::Batch(batch) => batch.accept(self.id, number),
             }
         };
-        match self.roster.push(entry, accept) {
-            Ok(call) => self.answer(call).or_else(|reason| self.retract(&again(), &reason)),
+        let pushed = match self.roster.push(entry, accept) {
+            Ok(call) => self.answer(call).or_else(|reason| self.do_without(&reason)),
             Err((Phase::Broken(reason), _)) => Err(SubmitError::Broken(reason)),
             Err((Phase::Open | Phase::Closed, _)) => Err(SubmitError::ShutDown),
-        }
+        };
+        (prepared, pushed)
     }
 
-    /// No thread could be started. If others run, they will come to the task; if not, it is taken back.
-    fn retract(&self, entry: &Queued, reason: &str) -> Result<(), SubmitError> {
+    /// No thread could be started. If others run, they will come to the task; if not, all that is queued fails: nobody
+    /// would come to it, and others than the caller may wait.
+    fn do_without(&self, reason: &str) -> Result<(), SubmitError> {
         if self.roster.snapshot(|_| ()).workers > 0 {
             return Ok(());
         }
-        match entry {
-            // It stays in the queue, which counts it when it passes over it.
-            Queued::Task(task) => task.cancel().deliver(),
-            Queued::Batch(_) => {
-                self.call_off(entry);
-            }
-        }
-        Err(SubmitError::NoThread(reason.into()))
+        let error = SubmitError::NoThread(reason.into());
+        self.fail_queued(&error.to_string().into());
+        Err(error)
     }
 
     /// Wakes or starts whom the roster wants.
@@ -187,12 +202,18 @@ impl Pool {
             Call::Start(seat) => seat,
         };
         let record = Arc::new(Record::new(seat.number));
-        self.write_records().push(Arc::clone(&record));
-        let (pool, own) = (Arc::clone(self), Arc::clone(&seat));
-        let body = Box::new(move || pool.work(&own, &record));
-        self.host.start(self, Role::Worker(seat.number), body).inspect_err(|_| {
-            self.roster.leave(&seat);
-        })
+        let (pool, own_seat, own_record) = (Arc::clone(self), Arc::clone(&seat), Arc::clone(&record));
+        let body = Box::new(move || pool.work(&own_seat, &own_record));
+        match self.host.start(self, Role::Worker(seat.number), body) {
+            Ok(()) => {
+                self.write_records().push(record);
+                Ok(())
+            }
+            Err(reason) => {
+                self.roster.leave(&seat);
+                Err(reason)
+            }
+        }
     }
 
     /// The body of a worker.
@@ -255,13 +276,20 @@ impl Pool {
             return Ok(());
         }
         let _ = self.answer(self.roster.step_aside(seat));
-        self.host.initialize()
+        let initialized = self.host.initialize();
+        self.roster.step_back();
+        initialized
     }
 
     /// Fails everything that is queued, and takes nothing more.
     fn break_down(self: &Arc<Self>, reason: &Arc<str>) {
         let sleepers = self.roster.close(Phase::Broken(Arc::clone(reason)));
         sleepers.iter().for_each(|seat| seat.wake());
+        self.fail_queued(reason);
+        self.timer.close();
+    }
+
+    fn fail_queued(&self, reason: &Arc<str>) {
         for entry in self.roster.drain() {
             let failure = Failure::Broken { reason: Arc::clone(reason) };
             let (count, notices) = match &entry {
@@ -275,7 +303,6 @@ impl Pool {
             self.failed.fetch_add(count, Relaxed);
             notices.deliver();
         }
-        self.timer.close();
     }
 
     /// Takes no more tasks; what is queued is still run, then the workers leave. In a forked child it does nothing:
@@ -321,7 +348,8 @@ impl Pool {
 
     /// Whether it has been shut down or is broken, and why.
     pub fn phase(&self) -> Phase {
-        self.roster.phase()
+        // In a forked child the roster's lock may be held for ever by a thread that is not there.
+        if self.is_forked() { Phase::Closed } else { self.roster.phase() }
     }
 
     /// Has `task` ended if its attempt still runs after `limit`.
@@ -335,7 +363,10 @@ impl Pool {
         let (alarm, must_start) = self.timer.arm(limit, Armed { task, attempt, record: Arc::clone(record) });
         if must_start {
             let pool = Arc::clone(self);
-            let body = Box::new(move || pool.timer.run(&*pool.host, |armed| pool.ring(&armed)));
+            let body = Box::new(move || {
+                CURRENT_POOL.set(pool.id);
+                pool.timer.run(&*pool.host, |armed| pool.ring(&armed));
+            });
             if self.host.start(self, Role::Timer, body).is_err() {
                 self.timer.start_failed();
             }
@@ -351,9 +382,27 @@ impl Pool {
         armed.record.work_ends();
         self.host.abandoned(armed.record.number);
         let call = self.roster.abandon();
-        notices.deliver();
-        // If no thread can be started now, the next push asks again.
-        let _ = self.answer(call);
+        // Should no thread be left and none be had, what is queued fails; the next push asks again.
+        let _ = self.answer(call).or_else(|reason| self.do_without(&reason));
+        let callbacks = notices.wake_sleepers();
+        if !callbacks.is_empty() {
+            self.call_aside(armed.record.number, callbacks);
+        }
+    }
+
+    /// Calls callbacks on a thread of their own: the timer has other alarms to ring on time.
+    fn call_aside(self: &Arc<Self>, worker: usize, callbacks: Vec<Callback>) {
+        let (id, callbacks) = (self.id, Arc::new(Mutex::new(callbacks)));
+        let own = Arc::clone(&callbacks);
+        let body = Box::new(move || {
+            CURRENT_POOL.set(id);
+            let callbacks = std::mem::take(&mut *own.lock());
+            callbacks.into_iter().for_each(future::call);
+        });
+        if self.host.start(self, Role::Callbacks(worker), body).is_err() {
+            let callbacks = std::mem::take(&mut *callbacks.lock());
+            callbacks.into_iter().for_each(future::call);
+        }
     }
 
     fn write_records(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Arc<Record>>> {
@@ -363,9 +412,14 @@ impl Pool {
     /// What the pool has done so far.
     pub fn statistics(&self) -> Statistics {
         let mut sums = Statistics::default();
-        let snapshot = self.roster.snapshot(|entry| {
-            sums.cancelled += u64::from(matches!(entry, Queued::Task(task) if task.is_cancelled()));
-        });
+        let snapshot = if self.is_forked() {
+            // The queue stayed behind in the parent, and its lock may be held for ever.
+            Snapshot::default()
+        } else {
+            self.roster.snapshot(|entry| {
+                sums.cancelled += u64::from(matches!(entry, Queued::Task(task) if task.is_cancelled()));
+            })
+        };
         sums.cancelled += snapshot.passed_over + self.cancelled.load(Relaxed);
         let (mut started, mut busy) = (0, Duration::ZERO);
         for record in self.records.read().unwrap_or_else(PoisonError::into_inner).iter() {

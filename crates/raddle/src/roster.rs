@@ -8,10 +8,10 @@
 //!
 //! | state of a seat | entered | left |
 //! |---|---|---|
-//! | standby | woken or started by `appoint`; `look` gave it nothing; it spins (`rest`) | `look` gives it an entry, or it falls asleep |
+//! | standby | woken or started by `appoint`; `look` gave it nothing; it spins (`rest`) | `look` gives it an entry; `step_aside`; it falls asleep |
 //! | at work | `look` gave it an entry | `look` gives it none |
 //! | asleep | `rest` found nothing, and nobody must hurry | `appoint` or `close` |
-//! | gone | `rest` after `close`, or `abandon` | never |
+//! | gone | `rest` after `close`; `leave`; `abandon` | never |
 //!
 //! Everything but the depth is guarded by one lock, so the rules are short:
 //!
@@ -29,12 +29,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::mutant::{Mutant, is_mutant};
 use crate::primitives::{AtomicUsize, Mutex, Ordering};
-use crate::signal::{AdaptiveSpin, Signal, is_a_caller_blocked};
+use crate::signal::{AdaptiveSpin, Signal, Waited, is_a_caller_blocked};
 
 /// Something in the queue.
 pub(crate) trait Entry: Sized {
     /// A handle for one more worker, if the entry stays in the queue while several work on it; `None` if it is for one.
     fn share(&self) -> Option<Self>;
+    /// Whether more than one worker would find something to begin in it.
+    fn is_for_several(&self) -> bool {
+        false
+    }
     /// Whether nothing of it is left to begin.
     fn is_spent(&self) -> bool;
 }
@@ -87,6 +91,8 @@ struct Inner<E> {
     sleepers: Vec<Arc<Seat>>,
     has_standby: bool,
     workers: usize,
+    /// Workers that are being made ready.
+    preparing: usize,
     started: usize,
     phase: Phase,
     longest: usize,
@@ -105,7 +111,7 @@ pub(crate) struct Roster<E> {
 }
 
 /// Figures about a roster, taken at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Snapshot {
     /// Workers started and not gone.
     pub(crate) workers: usize,
@@ -123,6 +129,7 @@ impl<E: Entry> Roster<E> {
             sleepers: Vec::new(),
             has_standby: false,
             workers: 0,
+            preparing: 0,
             started: 0,
             phase: Phase::Open,
             longest: 0,
@@ -165,12 +172,20 @@ impl<E: Entry> Roster<E> {
         Some((entry, call))
     }
 
-    /// Gives the role of the standby up, before the worker does something that takes long, and has another take it.
+    /// Gives the role of the standby up, before the worker is made ready, which may take long. Another is appointed only
+    /// if more is queued than the workers that are being made ready will take.
     pub(crate) fn step_aside(&self, seat: &Seat) -> Call {
         let mut spent = Spent::new();
         let mut inner = self.inner.lock();
         Self::stand_down(&mut inner, seat);
-        self.appoint_if_needed(&mut inner, &mut spent)
+        inner.preparing += 1;
+        let is_enough = inner.queue.len() <= inner.preparing && !inner.queue.iter().any(Entry::is_for_several);
+        if is_enough { Call::Nobody } else { self.appoint_if_needed(&mut inner, &mut spent) }
+    }
+
+    /// The worker that stepped aside is ready, or never will be.
+    pub(crate) fn step_back(&self) {
+        self.inner.lock().preparing -= 1;
     }
 
     /// Blocks until the worker should look again, or leave. The interpreter must have been released.
@@ -189,9 +204,8 @@ impl<E: Entry> Roster<E> {
                         return Rest::Look;
                     }
                 }
-                Settled::Sleep => {
-                    seat.signal.wait(None, &NEVER_SPIN);
-                }
+                // A signal handler may run on this thread: the seat stays in the list, so the sleep goes on.
+                Settled::Sleep => while seat.signal.sleep_until(None) == Waited::Interrupted {},
             }
         }
     }
@@ -350,9 +364,6 @@ enum Settled {
     Spin,
     Sleep,
 }
-
-/// A worker on its way to sleep has spun already.
-static NEVER_SPIN: AdaptiveSpin = AdaptiveSpin::never();
 
 impl Seat {
     /// Wakes the worker that sleeps here.

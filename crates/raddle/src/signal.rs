@@ -75,7 +75,7 @@ impl Signal {
         if spin.until(|| self.try_take()) {
             return Waited::Ready;
         }
-        self.sleep(deadline)
+        self.sleep_until(deadline)
     }
 
     /// Blocks a caller, as opposed to a worker, until the flag is set.
@@ -86,7 +86,8 @@ impl Signal {
         waited
     }
 
-    fn sleep(&self, deadline: Option<Instant>) -> Waited {
+    /// Blocks as [`wait`](Self::wait) does, without spinning first.
+    pub(crate) fn sleep_until(&self, deadline: Option<Instant>) -> Waited {
         let word = self.word.word();
         loop {
             if self.try_take() {
@@ -142,11 +143,6 @@ impl AdaptiveSpin {
         Self { failures: AtomicU32::new(0), skips: AtomicU32::new(0) }
     }
 
-    /// A spin that is never worthwhile.
-    pub const fn never() -> Self {
-        Self { failures: AtomicU32::new(0), skips: AtomicU32::new(u32::MAX) }
-    }
-
     /// Whether the next wait should spin; counts the waits that are passed over.
     pub fn is_worthwhile(&self) -> bool {
         if !has_spare_core() {
@@ -157,9 +153,7 @@ impl AdaptiveSpin {
         if skips == 0 {
             return true;
         }
-        if skips != u32::MAX {
-            self.skips.store(skips - 1, Relaxed);
-        }
+        self.skips.store(skips - 1, Relaxed);
         false
     }
 

@@ -62,6 +62,16 @@ impl<T> Slot<T> {
         Some(self.value.with_mut(|place| unsafe { (*place).assume_init_read() }))
     }
 
+    /// The value, if it is there; whoever has `&mut` has the slot alone.
+    pub(crate) fn get_mut(&mut self) -> Option<&T> {
+        if self.stamp.load(Ordering::Acquire) != FULL {
+            return None;
+        }
+        // SAFETY: the stamp is FULL, so the value is initialised, and `&mut self` keeps everybody from taking it while the
+        // reference lives.
+        Some(self.value.with_mut(|place| unsafe { (*place).assume_init_ref() }))
+    }
+
     /// Announces a sleeper. `false`: the value is there, or has been.
     pub(crate) fn await_value(&self) -> bool {
         let announced = self.stamp.compare_exchange(EMPTY, AWAITED, Ordering::Relaxed, Ordering::Relaxed);

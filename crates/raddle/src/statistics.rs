@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// One worker's counts. Only its own thread adds, so a load and a store do; others read at any time.
+/// One worker's counts. Only its own thread adds (and the timer, once it has given the thread up), so a load and a store
+/// do; others read at any time.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Record {

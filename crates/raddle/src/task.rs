@@ -222,16 +222,25 @@ impl<J: Job> Runnable for Task<J> {
         // The job goes in by value: it is dropped before the outcome can be seen.
         let outcome = Self::run_attempts(&self, job, pool, record);
         let failed = outcome.is_failure();
+        // Who sees the result sees it counted; only a task with a limit may turn out to have been ended by the timer.
+        let has_limit = self.options.get().is_some_and(|options| options.task_timeout.is_some());
+        if !has_limit {
+            record.ended(failed);
+        }
         match self.cell.finish(outcome) {
             Ok(notices) => {
-                record.ended(failed);
+                if has_limit {
+                    record.ended(failed);
+                }
                 self.emit(EventKind::Ended { failed }, Some(record.number));
                 Ok(notices)
             }
             // The late outcome is dropped: the future has one already.
             Err(_late) if self.is_overrun.load(Relaxed) => Err(GivenUp),
             Err(_late) => {
-                record.ended(failed);
+                if has_limit {
+                    record.ended(failed);
+                }
                 Ok(Notices::default())
             }
         }

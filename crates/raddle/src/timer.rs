@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::future::Notices;
 use crate::host::Host;
 use crate::primitives::Mutex;
-use crate::signal::{AdaptiveSpin, Signal};
+use crate::signal::Signal;
 use crate::statistics::Record;
 
 /// Something that can overrun.
@@ -57,8 +57,15 @@ pub(crate) struct Alarm<'a> {
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            let armed = self.timer.table.lock().alarms.remove(&key);
+            let mut table = self.timer.table.lock();
+            let armed = table.alarms.remove(&key);
+            // Whoever closed the timer waits for its thread, which may sleep for this very alarm.
+            let must_leave = table.is_closed && table.alarms.is_empty();
+            drop(table);
             drop(armed);
+            if must_leave {
+                self.timer.signal.set();
+            }
         }
     }
 }
@@ -114,7 +121,7 @@ impl Timer {
             match self.next() {
                 Next::Due(armed) => return Some(armed),
                 Next::Sleep(until) => {
-                    self.signal.wait(until, &NEVER_SPIN);
+                    self.signal.sleep_until(until);
                 }
                 Next::Leave => return None,
             }
@@ -146,5 +153,3 @@ enum Next {
     Sleep(Option<Instant>),
     Leave,
 }
-
-static NEVER_SPIN: AdaptiveSpin = AdaptiveSpin::never();

@@ -272,6 +272,51 @@ fn submit_and_cancel(
 }
 
 #[test]
+fn a_callback_that_panics_costs_the_pool_no_worker() {
+    let pool = ThreadPoolExecutor::new(1);
+    let open = occupy(&pool);
+    let future = pool.submit(|| 1);
+    let (called, was_called) = channel();
+    future.on_done(|| panic!("planned"));
+    future.on_done(move || called.send(()).expect("the test waits"));
+    drop(open);
+    assert_eq!(future.result(), Ok(1));
+    was_called.recv().expect("the next callback has its turn");
+    assert_eq!(pool.submit(|| 2).result(), Ok(2));
+}
+
+#[test]
+fn shutdown_does_not_wait_for_the_rest_of_a_limit() {
+    let pool = ThreadPoolExecutor::new(1);
+    let (open, wait_for_it) = gate();
+    let options = Options { task_timeout: Some(LONG_ENOUGH), ..Options::default() };
+    let limited = pool.options(options).submit(wait_for_it);
+    let closer = std::thread::spawn(move || pool.shutdown(true));
+    drop(open);
+    closer.join().expect("the shutdown ends with the task");
+    assert!(limited.is_done());
+}
+
+#[test]
+fn dropping_an_awaited_future_forgets_its_waker() {
+    struct Flag;
+    impl std::task::Wake for Flag {
+        fn wake(self: Arc<Self>) {}
+    }
+    let pool = ThreadPoolExecutor::new(1);
+    let open = occupy(&pool);
+    let flag = Arc::new(Flag);
+    let waker = std::task::Waker::from(Arc::clone(&flag));
+    let mut queued = Box::pin(pool.submit(|| ()));
+    let polled = std::future::Future::poll(queued.as_mut(), &mut std::task::Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    assert_eq!(Arc::strong_count(&flag), 3);
+    drop(queued);
+    assert_eq!(Arc::strong_count(&flag), 2);
+    drop(open);
+}
+
+#[test]
 fn many_short_lived_pools_leave_no_thread_behind() {
     for _ in 0..200 {
         let pool = ThreadPoolExecutor::new(3);
