@@ -43,3 +43,6 @@ class Payload:
 
     def method(self) -> Payload:
         return self
+
+    def take(self, value: Any) -> Any:
+        return value

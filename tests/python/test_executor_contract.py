@@ -82,6 +82,42 @@ def test_one_worker_runs_tasks_in_the_order_of_submission(make_any):
     assert seen == list(range(1000))
 
 
+def test_map_and_submit_share_one_order(make_any, blocker):
+    executor, seen = make_any(1), []
+    blocker.hold(executor)
+    executor.map(seen.append, [0, 1, 2])
+    executor.submit(seen.append, "between")
+    executor.map(seen.append, iter([3, 4]))
+    executor.submit(seen.append, "last")
+    blocker.release()
+    executor.shutdown(wait=True)
+    assert seen == [0, 1, 2, "between", 3, 4, "last"]
+
+
+def test_what_an_input_of_map_submits_keeps_its_place(make_any, blocker):
+    executor, seen = make_any(1), []
+    blocker.hold(executor)
+
+    def source():
+        for number in range(3):
+            yield number
+            executor.submit(seen.append, f"after {number}")
+
+    executor.map(seen.append, source())
+    blocker.release()
+    executor.shutdown(wait=True)
+    assert seen == [0, "after 0", 1, "after 1", 2, "after 2"]
+
+
+def test_a_submitter_that_never_waits_sees_its_tasks_done(make_any):
+    executor = make_any(2)
+    for number in range(20):
+        future = executor.submit(abs, -number)
+        while not future.done():
+            pass
+        assert future.result(timeout=0) == number
+
+
 @pytest.mark.parametrize("workers", [2, 5, 64])
 def test_as_many_tasks_run_at_once_as_there_are_workers(make_any, workers):
     executor = make_any(workers)

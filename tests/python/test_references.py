@@ -151,6 +151,22 @@ def test_what_a_failed_map_held_goes_with_its_results(make_any):
     watch.wait_gone()
 
 
+@pytest.mark.parametrize("kind", [list, iter])
+def test_the_function_of_a_map_goes_when_its_tasks_are_done(make_any, kind):
+    executor, watch = make_any(1), Watch()
+    results = executor.map(watch.over(Payload()).take, kind([1, 2, 3]))
+    watch.wait_gone()
+    assert list(results) == [1, 2, 3]
+
+
+def test_the_function_of_a_map_that_was_left_goes(make_any):
+    executor, watch = make_any(1), Watch()
+    results = executor.map(watch.over(Payload()).take, [1, 2, 3])
+    assert next(results) == 1
+    results.close()
+    watch.wait_gone()
+
+
 def test_arguments_of_a_cancelled_task_go(make_any, blocker):
     executor, watch = make_any(1), Watch()
     blocker.hold(executor)
@@ -283,6 +299,42 @@ def test_a_result_that_holds_its_own_future_is_collected(make_any, blocker):
     executor.submit(int).result()
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_an_object_that_holds_its_own_map_is_collected(make_any, taken):
+    """``self.results = pool.map(self.work, ...)`` is how people write it."""
+    executor = make_any(1)
+
+    class Owner:
+        def __init__(self):
+            self.results = executor.map(self.work, range(3))
+
+        def work(self, number):
+            return self, number
+
+    def use():
+        owner = Owner()
+        assert all(next(owner.results) == (owner, n) for n in range(taken))
+        return weakref.ref(owner)
+
+    gone = use()
+    executor.submit(int).result()
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_future_that_holds_the_iterator_over_itself_is_collected(library):
+    def use():
+        done, pending = library.Future(), library.Future()
+        done.set_result(None)
+        pending.iterator = library.as_completed([done, pending])
+        assert next(pending.iterator) is done
+        return weakref.ref(pending)
+
+    gone = use()
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_pool_in_a_cycle_is_collected_and_ends_its_workers(library):
