@@ -97,7 +97,9 @@ impl MapIterator {
                 open.check(py, open.pool.submit_batch(&batch))
             }
         } else {
-            Self::stream(open, &call, iterables, label.as_ref(), &mut batches)
+            let streamed = Self::stream(open, &call, iterables, label.as_ref(), &mut batches);
+            batches.back().inspect(|batch| batch.seal());
+            streamed
         };
         gathered?;
         let consumer = Consumer { batches, index: 0, deadline, has_started: false };
@@ -125,13 +127,20 @@ impl MapIterator {
         batches: &mut VecDeque<Arc<Batch<Call>>>,
     ) -> PyResult<()> {
         let py = iterables.py();
+        let mut expected = 0;
         for item in draw(iterables)? {
             let item = item?.unbind();
-            if !batches.back().is_some_and(|batch| batch.has_room()) {
+            // What was submitted since the last item keeps its place before this one, which must not join an earlier batch.
+            let is_next = open.pool.submitted() == expected;
+            if let Some(batch) = batches.back().filter(|batch| !is_next || !batch.has_room()) {
+                batch.seal();
+            }
+            if !batches.back().is_some_and(|batch| is_next && batch.has_room()) {
                 batches.push_back(Arc::new(Batch::with_capacity(call.clone_ref(py), CHUNK, label.cloned())));
             }
             let batch = batches.back().expect("one has just been added if there was none");
             open.check_not_exiting(py)?;
+            expected = open.pool.submitted() + 1;
             open.check(py, open.pool.submit_item(batch, item))?;
         }
         Ok(())

@@ -47,13 +47,7 @@ pub enum Ended {
 
 /// An item that the caller, and nobody else, has to run. It cannot be copied: its slot is filled once.
 #[derive(Debug)]
-pub(crate) struct Claim(usize);
-
-/// The answer to a worker that asks for an item.
-pub(crate) enum Claimed {
-    Item(Claim),
-    Nothing,
-}
+struct Claim(usize);
 
 /// A batch in the queue, whatever it runs.
 pub(crate) trait RunBatch: Send + Sync {
@@ -65,20 +59,23 @@ pub(crate) trait RunBatch: Send + Sync {
     fn is_spent(&self) -> bool {
         self.unbegun() == 0
     }
-    fn claim(&self) -> Claimed;
-    /// Runs the item. Returns the consumer, if it sleeps and awaits this very item.
-    fn run_item(&self, claim: Claim, record: &Record) -> Option<Arc<Signal>>;
+    /// Runs items until none is left to begin. Returns the consumer, if it sleeps and awaits the last of them.
+    fn run_items(&self, record: &Record) -> Option<Arc<Signal>>;
     /// Gives up what has not begun; tells how many items that were.
     fn end(&self, why: Ended) -> (u64, Notices);
 }
 
 /// Items, the function to run for each, and their results.
 pub struct Batch<J: BatchJob> {
-    job: J,
+    /// Gone when the last item has ended: who has the results holds no function alive.
+    job: Mutex<Option<Arc<J>>>,
     label: Option<Arc<str>>,
     items: Box<[Slot<J::Item>]>,
     outcomes: Box<[Slot<J::Outcome>]>,
     published: AtomicUsize,
+    is_sealed: AtomicUsize,
+    /// Items that have ended or been given up.
+    finished: AtomicUsize,
     next: AtomicUsize,
     ended_from: AtomicUsize,
     ended: Mutex<Option<Ended>>,
@@ -124,8 +121,10 @@ impl<J: BatchJob> Batch<J> {
     fn with_slots(job: J, items: Box<[Slot<J::Item>]>, published: usize, label: Option<Arc<str>>) -> Self {
         let outcomes = items.iter().map(|_| Slot::empty()).collect();
         Self {
-            job,
+            job: Mutex::new(Some(Arc::new(job))),
             label,
+            is_sealed: AtomicUsize::new(usize::from(published == items.len())),
+            finished: AtomicUsize::new(0),
             items,
             outcomes,
             published: AtomicUsize::new(published),
@@ -152,6 +151,49 @@ impl<J: BatchJob> Batch<J> {
         Ok(())
     }
 
+    /// Says that no further item will be added.
+    pub fn seal(&self) {
+        self.is_sealed.store(1, Ordering::SeqCst);
+        self.finish(0);
+    }
+
+    /// Counts items that have ended; after the last one the function goes. Sealing and counting are each followed by a look
+    /// at the other, in one order for all, so the last of the two sees both.
+    fn finish(&self, count: usize) {
+        let finished = self.finished.fetch_add(count, Ordering::SeqCst) + count;
+        if self.is_sealed.load(Ordering::SeqCst) == 1 && finished == self.len() {
+            let job = self.job.lock().take();
+            drop(job);
+        }
+    }
+
+    fn run_item(&self, job: &J, claim: Claim, record: &Record) -> Option<Arc<Signal>> {
+        let Claim(index) = claim;
+        let item = self.items[index].try_take()?;
+        record.started.add(1);
+        self.emit(EventKind::Started, index, Some(record.number));
+        let outcome = job.run(item);
+        let failed = outcome.is_failure();
+        record.ended(failed);
+        self.emit(EventKind::Ended { failed }, index, Some(record.number));
+        // SAFETY: the outcome's slot was made empty, and the claim, which exists once for an index, is used up here.
+        let is_awaited = unsafe { self.outcomes[index].put(outcome) };
+        self.finish(1);
+        if is_awaited { self.sleeper.lock().take() } else { None }
+    }
+
+    fn claim(&self) -> Option<Claim> {
+        let mut index = self.next.load(Ordering::Relaxed);
+        // The item was put before it was published, which `len` acquires.
+        while index < self.len() {
+            match self.next.compare_exchange_weak(index, index + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(Claim(index)),
+                Err(now) => index = now,
+            }
+        }
+        None
+    }
+
     /// Shows what it holds, to a collector of cyclic garbage; whoever has `&mut` has the batch alone.
     pub fn visit<E>(
         &mut self,
@@ -159,7 +201,7 @@ impl<J: BatchJob> Batch<J> {
         mut item: impl FnMut(&J::Item) -> Result<(), E>,
         mut outcome: impl FnMut(&J::Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
-        job(&self.job)?;
+        self.job.lock().as_ref().map_or(Ok(()), |function| job(function))?;
         self.items.iter_mut().try_for_each(|slot| slot.get_mut().map_or(Ok(()), &mut item))?;
         self.outcomes.iter_mut().try_for_each(|slot| slot.get_mut().map_or(Ok(()), &mut outcome))
     }
@@ -245,30 +287,17 @@ impl<J: BatchJob> RunBatch for Batch<J> {
         self.len().saturating_sub(self.next.load(Ordering::Relaxed))
     }
 
-    fn claim(&self) -> Claimed {
-        let mut index = self.next.load(Ordering::Relaxed);
-        // The item was put before it was published, which `len` acquires.
-        while index < self.len() {
-            match self.next.compare_exchange_weak(index, index + 1, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Claimed::Item(Claim(index)),
-                Err(now) => index = now,
+    fn run_items(&self, record: &Record) -> Option<Arc<Signal>> {
+        let job = self.job.lock().clone()?;
+        let mut sleeper: Option<Arc<Signal>> = None;
+        while let Some(claim) = self.claim() {
+            // The consumer is told before the next item, which may take long.
+            if let Some(signal) = sleeper.take() {
+                signal.set();
             }
+            sleeper = self.run_item(&job, claim, record);
         }
-        Claimed::Nothing
-    }
-
-    fn run_item(&self, claim: Claim, record: &Record) -> Option<Arc<Signal>> {
-        let Claim(index) = claim;
-        let item = self.items[index].try_take()?;
-        record.started.add(1);
-        self.emit(EventKind::Started, index, Some(record.number));
-        let outcome = self.job.run(item);
-        let failed = outcome.is_failure();
-        record.ended(failed);
-        self.emit(EventKind::Ended { failed }, index, Some(record.number));
-        // SAFETY: the outcome's slot was made empty, and the claim, which exists once for an index, is used up here.
-        let is_awaited = unsafe { self.outcomes[index].put(outcome) };
-        if is_awaited { self.sleeper.lock().take() } else { None }
+        sleeper
     }
 
     fn end(&self, why: Ended) -> (u64, Notices) {
@@ -285,7 +314,10 @@ impl<J: BatchJob> RunBatch for Batch<J> {
         };
         let count = unbegun.len() as u64;
         // What an item drops may run code of a user: no lock is held.
+        let given_up = unbegun.len();
         self.give_up(unbegun);
+        self.is_sealed.store(1, Ordering::SeqCst);
+        self.finish(given_up);
         (count, Notices::for_sleeper(sleeper))
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use crate::batch::{Batch, BatchJob, Claimed, Found, RunBatch};
+use crate::batch::{Batch, BatchJob, Found, RunBatch};
 use crate::error::Failure;
 use crate::future::{FutureCell, Outcome, State};
 use crate::group::{Arrivals, Countdown, ReturnWhen};
@@ -251,11 +251,8 @@ fn results_arrive_in_order() {
     let worker = {
         let batch = Arc::clone(&batch);
         thread::spawn(move || {
-            let record = Record::new(0);
-            while let Claimed::Item(claim) = batch.claim() {
-                if let Some(signal) = batch.run_item(claim, &record) {
-                    signal.set();
-                }
+            if let Some(signal) = batch.run_items(&Record::new(0)) {
+                signal.set();
             }
         })
     };

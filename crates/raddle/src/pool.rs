@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use crate::batch::{Batch, BatchJob, Claimed, Ended, RunBatch};
+use crate::batch::{Batch, BatchJob, Ended, RunBatch};
 use crate::error::{Failure, SubmitError};
 use crate::future::{self, Callback, Notices};
 use crate::host::{Host, Role};
@@ -143,6 +143,11 @@ impl Pool {
         pushed
     }
 
+    /// How many tasks the pool has taken so far.
+    pub fn submitted(&self) -> u64 {
+        self.submitted.load(Relaxed)
+    }
+
     /// Gives up the items of a batch that nobody has begun.
     pub fn cancel_batch<J: BatchJob>(&self, batch: &Batch<J>) {
         let (count, notices) = batch.end(Ended::Cancelled);
@@ -204,16 +209,11 @@ impl Pool {
         let record = Arc::new(Record::new(seat.number));
         let (pool, own_seat, own_record) = (Arc::clone(self), Arc::clone(&seat), Arc::clone(&record));
         let body = Box::new(move || pool.work(&own_seat, &own_record));
-        match self.host.start(self, Role::Worker(seat.number), body) {
-            Ok(()) => {
-                self.write_records().push(record);
-                Ok(())
-            }
-            Err(reason) => {
-                self.roster.leave(&seat);
-                Err(reason)
-            }
-        }
+        self.write_records().push(Arc::clone(&record));
+        self.host.start(self, Role::Worker(seat.number), body).inspect_err(|_| {
+            self.write_records().retain(|other| !Arc::ptr_eq(other, &record));
+            self.roster.leave(&seat);
+        })
     }
 
     /// The body of a worker.
@@ -266,7 +266,7 @@ impl Pool {
                 }
                 Ok(notices)
             }
-            Queued::Batch(batch) => Ok(run_batch(&*batch, record)),
+            Queued::Batch(batch) => Ok(Notices::for_sleeper(batch.run_items(record))),
         }
     }
 
@@ -437,16 +437,4 @@ impl Pool {
         sums.failed += failed_unstarted + sums.abandoned;
         Statistics { workers: snapshot.workers, busy, longest_queue: snapshot.longest, ..sums }
     }
-}
-
-/// Runs items of a batch until none is left to begin. A consumer is told before the next item, which may take long.
-fn run_batch(batch: &dyn RunBatch, record: &Arc<Record>) -> Notices {
-    let mut sleeper: Option<Arc<Signal>> = None;
-    while let Claimed::Item(claim) = batch.claim() {
-        if let Some(signal) = sleeper.take() {
-            signal.set();
-        }
-        sleeper = batch.run_item(claim, record);
-    }
-    Notices::for_sleeper(sleeper)
 }
