@@ -335,7 +335,8 @@ def test_a_task_that_runs_out_of_time_while_the_interpreter_leaves_is_given_up()
         future = executor.options(task_timeout=0.2).submit(time.sleep, 3600)
         future.add_done_callback(lambda f: say(type(f.exception()).__name__))
         """
-    assert run("raddle", source) == (0, ["TaskTimeout"], [])
+    for _ in range(20):
+        assert run("raddle", source) == (0, ["TaskTimeout"], [])
 
 
 def test_retries_go_on_while_the_interpreter_leaves():

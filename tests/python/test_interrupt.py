@@ -122,8 +122,8 @@ def test_a_handler_that_raises_something_else_ends_the_wait_with_it(library):
         gate = threading.Event()
         running = executor.submit(gate.wait)
         threading.Thread(target=lambda: (sys.stdin.readline(), os.kill(os.getpid(), 15))).start()
-        say("ready")
         try:
+            say("ready")
             futures.wait([running])
         except LookupError as error:
             say(error)
