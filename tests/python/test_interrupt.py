@@ -53,7 +53,8 @@ def test_a_blocked_wait_raises_keyboard_interrupt_at_once(library, wait):
         assert program.wait() == 0, program.errors
 
 
-def test_waits_can_be_interrupted_again_and_again(library):
+def test_waits_can_be_interrupted_again_and_again():
+    # The standard library's own wait may lose its lock to an interrupt, and hang.
     source = """
         executor = futures.ThreadPoolExecutor(1)
         gate = threading.Event()
@@ -66,7 +67,7 @@ def test_waits_can_be_interrupted_again_and_again(library):
                 say("interrupted")
         gate.set()
         """
-    with Program(library.__name__, source) as program:
+    with Program("raddle", source) as program:
         for _ in range(20):
             program.expect("ready")
             program.interrupt()

@@ -381,13 +381,14 @@ impl Pool {
         armed.record.abandon();
         armed.record.work_ends();
         self.host.abandoned(armed.record.number);
-        let call = self.roster.abandon();
-        // Should no thread be left and none be had, what is queued fails; the next push asks again.
-        let _ = self.answer(call).or_else(|reason| self.do_without(&reason));
         let callbacks = notices.wake_sleepers();
+        // Before the roster counts the worker out, for that may be the end of the pool, after which no thread is started.
         if !callbacks.is_empty() {
             self.call_aside(armed.record.number, callbacks);
         }
+        let call = self.roster.abandon();
+        // Should no thread be left and none be had, what is queued fails; the next push asks again.
+        let _ = self.answer(call).or_else(|reason| self.do_without(&reason));
     }
 
     /// Calls callbacks on a thread of their own: the timer has other alarms to ring on time.
