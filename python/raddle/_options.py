@@ -76,9 +76,9 @@ def check_max_workers(value: Any) -> int:
 
 
 def check_inherit_context(value: Any) -> bool:
-    """Whether tasks run in the context of their submitter; threads take True or None."""
+    """Tell whether tasks run in the context of their submitter; False is as None."""
     if value is not None and not isinstance(value, bool):
-        raise TypeError(f"inherit_context of a thread pool must be True or None, not {value!r}")
+        raise TypeError(f"inherit_context must be True, False or None, not {value!r}")
     return value is True
 
 
