@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from concurrent.futures import BrokenExecutor, CancelledError, InvalidStateError, TimeoutError
 from concurrent.futures.thread import BrokenThreadPool
 
@@ -32,7 +33,15 @@ class KillUnsupported(RaddleError, RuntimeError):
     """A running task cannot be stopped, because it runs on a thread."""
 
 
-class TaskTimeout(RaddleError, builtins.TimeoutError):
+if sys.version_info >= (3, 11):
+    _Timeout = builtins.TimeoutError
+else:
+
+    class _Timeout(TimeoutError, builtins.TimeoutError):
+        """Both exceptions for a timeout, which are one from Python 3.11 on."""
+
+
+class TaskTimeout(RaddleError, _Timeout):
     """A task ran longer than its ``task_timeout``.
 
     It is the future's exception. ``future.result(timeout=...)`` raises the plain `TimeoutError`

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PySet, PyTuple};
@@ -130,11 +131,12 @@ impl Host for PythonHost {
                     (error, Err(message))
                 }
             };
-            if pool.is_current() {
-                // A worker that wanted a colleague: nobody's call is there to raise it from.
-                error.write_unraisable(py, None);
-            } else {
+            if !pool.is_current() {
                 START_ERROR.set(Some(error));
+            } else if !error.is_instance_of::<PyRuntimeError>(py) {
+                // A worker that wanted a colleague has no caller to raise it to. A RuntimeError says that there is no
+                // thread to be had, as always when the interpreter exits (from Python 3.12 on): the pool does without.
+                error.write_unraisable(py, None);
             }
             started
         })
