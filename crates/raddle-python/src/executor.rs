@@ -18,7 +18,7 @@ use crate::batch::MapIterator;
 use crate::enter;
 use crate::future::NativeFuture;
 use crate::host::{PythonHost, take_start_error};
-use crate::job::{PyJob, copy_context};
+use crate::job::{PyJob, copy_context, note_given_up};
 use crate::names::Names;
 
 /// Set when the interpreter has begun to exit.
@@ -365,6 +365,7 @@ impl PoolHandle {
 
     /// Let the interpreter exit without waiting for the threads of this pool.
     fn forsake(&self) {
+        (0..self.open.pool.statistics().running).for_each(|_| note_given_up());
         let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|(pool, _)| pool.as_ptr() != Arc::as_ptr(&self.open.pool));
     }

@@ -12,6 +12,7 @@ use pyo3::types::{PySet, PyTuple};
 use raddle::host::{Host, Role, ThreadBody};
 use raddle::pool::Pool;
 
+use crate::job::note_given_up;
 use crate::names::Names;
 
 /// What a pool of Python threads starts its threads with.
@@ -159,6 +160,7 @@ impl Host for PythonHost {
     }
 
     fn abandoned(&self, worker: usize) {
+        note_given_up();
         self.forget(Role::Worker(worker));
     }
 

@@ -1,6 +1,8 @@
 //! What a task of Python runs, and what it ends with.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
@@ -174,8 +176,32 @@ fn call_with_one() -> CallWithOne {
 /// frames of Rust would abort it.
 struct StayHere;
 
+/// Threads given up, and those of them that have been put to sleep while the interpreter went down.
+static GIVEN_UP: AtomicUsize = AtomicUsize::new(0);
+static ASLEEP: AtomicUsize = AtomicUsize::new(0);
+
+/// How long the end of the process waits for threads given up that are just being unwound: an unwinder that finds its tables
+/// torn down aborts. A thread that waits for the interpreter looks every 5 ms whether it must end; one that does something
+/// else is not unwound. A guess of ten such looks.
+const UNWINDING: Duration = Duration::from_millis(50);
+
+/// Notes that a thread may come back to an interpreter that is not there any more.
+pub(crate) fn note_given_up() {
+    if GIVEN_UP.fetch_add(1, Relaxed) == 0 {
+        raddle::os::before_exit(wait_unwound);
+    }
+}
+
+extern "C" fn wait_unwound() {
+    let start = Instant::now();
+    while ASLEEP.load(Relaxed) < GIVEN_UP.load(Relaxed) && start.elapsed() < UNWINDING {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 impl Drop for StayHere {
     fn drop(&mut self) {
+        ASLEEP.fetch_add(1, Relaxed);
         loop {
             std::thread::park();
         }

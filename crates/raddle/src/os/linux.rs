@@ -35,6 +35,13 @@ pub fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
+/// Has `hook` called when the process exits, before its libraries are torn down.
+pub fn before_exit(hook: extern "C" fn()) {
+    // SAFETY: atexit takes a function pointer that stays valid: neither an executable nor an extension module of CPython is
+    // ever unloaded. Should it have no memory for one more hook, the hook is not called.
+    let _ = unsafe { libc::atexit(hook) };
+}
+
 /// Has the fork hook registered, once.
 pub(crate) fn watch_forks() {
     static REGISTERED: std::sync::OnceLock<()> = std::sync::OnceLock::new();

@@ -8,8 +8,8 @@ use linux as system;
 #[cfg(not(target_os = "linux"))]
 compile_error!("raddle runs on Linux; another system needs a file beside crates/raddle/src/os/linux.rs");
 
-pub use system::is_main_thread;
 pub(crate) use system::watch_forks;
+pub use system::{before_exit, is_main_thread};
 #[cfg(not(loom))]
 pub(crate) use system::{futex_wait, futex_wake_one};
 
