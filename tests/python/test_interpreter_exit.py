@@ -339,6 +339,33 @@ def test_a_task_that_runs_out_of_time_while_the_interpreter_leaves_is_given_up()
         assert run("raddle", source) == (0, ["TaskTimeout"], [])
 
 
+def test_a_task_that_begins_while_the_interpreter_leaves_keeps_its_limit():
+    """Python 3.12 starts no thread any more by then."""
+    source = (
+        LEAVING
+        + """
+        executor.submit(leaving.wait)
+        future = executor.options(task_timeout=0.2).submit(threading.Event().wait)
+        future.add_done_callback(lambda f: say(type(f.exception()).__name__))
+        """
+    )
+    assert run("raddle", source) == (0, ["TaskTimeout"], [])
+
+
+def test_tasks_behind_one_given_up_while_the_interpreter_leaves_run_or_end():
+    """Python 3.12 starts no new worker there: the queue may be cancelled, but not forgotten."""
+    source = (
+        LEAVING
+        + """
+        late = executor.options(task_timeout=0.2).submit(threading.Event().wait)
+        queued = executor.submit(abs, -1)
+        queued.add_done_callback(lambda f: say("ended"))
+        """
+    )
+    code, output, _ = run("raddle", source)
+    assert (code, output) == (0, ["ended"])
+
+
 def test_retries_go_on_while_the_interpreter_leaves():
     source = (
         LEAVING
