@@ -24,6 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._deadlock import DeadlockError, DeadlockLink
     from ._errors import (
         BrokenExecutor,
         BrokenThreadPool,
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
         as_completed,
         wait,
     )
+    from ._locks import Counter, Lock, LockStatistics, RLock
     from ._native import __version__
+    from ._thread import Thread
     from ._threads import ExecutorView, Statistics, ThreadPoolExecutor
 
 __all__ = [
@@ -51,12 +54,19 @@ __all__ = [
     "BrokenExecutor",
     "BrokenThreadPool",
     "CancelledError",
+    "Counter",
+    "DeadlockError",
+    "DeadlockLink",
     "ExecutorView",
     "Future",
     "InvalidStateError",
+    "Lock",
+    "LockStatistics",
+    "RLock",
     "RaddleError",
     "Statistics",
     "TaskTimeout",
+    "Thread",
     "ThreadPoolExecutor",
     "TimeoutError",
     "__version__",
@@ -67,6 +77,9 @@ __all__ = [
 #: Where each public name lives. The modules load `concurrent.futures` and `logging`, which take
 #: longer than all the rest.
 _HOMES = {
+    "_deadlock": ("DeadlockError", "DeadlockLink"),
+    "_locks": ("Counter", "Lock", "LockStatistics", "RLock"),
+    "_thread": ("Thread",),
     "_errors": (
         "BrokenExecutor",
         "BrokenThreadPool",

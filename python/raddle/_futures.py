@@ -171,6 +171,31 @@ def _log_unexpected(future: Future[Any], state: str) -> None:
     _base.LOGGER.critical("Future %s in unexpected state: %s", id(future), state)
 
 
+def _deadlock(links: list[tuple[int, str, str | None, list[int]]]) -> Exception:
+    from ._deadlock import deadlock
+
+    return deadlock(links)
+
+
+def _holder_ended(what: str, taken_at: str | None) -> Exception:
+    from ._deadlock import holder_ended
+
+    return holder_ended(what, taken_at)
+
+
+def _not_held(what: str, holder: int | None, is_held: bool) -> Exception:
+    from ._deadlock import not_held
+
+    return not_held(what, holder, is_held)
+
+
+def _lock_statistics(figures: tuple[int, int, float, float], holder: int | None) -> object:
+    from ._deadlock import thread_name
+    from ._locks import LockStatistics
+
+    return LockStatistics(*figures, None if holder is None else thread_name(holder))
+
+
 _native._bind(
     {
         "Future": Future,
@@ -184,5 +209,9 @@ _native._bind(
         "InvalidStateError": InvalidStateError,
         "BrokenThreadPool": BrokenThreadPool,
         "TaskTimeout": TaskTimeout,
+        "deadlock": _deadlock,
+        "holder_ended": _holder_ended,
+        "not_held": _not_held,
+        "lock_statistics": _lock_statistics,
     }
 )

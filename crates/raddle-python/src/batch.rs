@@ -172,11 +172,11 @@ impl MapIterator {
         Ok(None)
     }
 
-    fn wait(&self, py: Python<'_>, batch: &Batch<Call>, index: usize, deadline: Option<Instant>) -> PyResult<()> {
+    fn wait(&self, py: Python<'_>, batch: &Arc<Batch<Call>>, index: usize, deadline: Option<Instant>) -> PyResult<()> {
         if self.pool.is_forked() {
             return Err(Names::refusal(py, &raddle::SubmitError::Forked, false));
         }
-        if enter::block(py, deadline, |until| batch.wait(index, until))? {
+        if enter::block(py, deadline, |until, watched| batch.wait(index, until, watched))? {
             return Ok(());
         }
         Err(Names::timed_out(py, None))

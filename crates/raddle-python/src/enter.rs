@@ -5,30 +5,71 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use raddle::Deadlock;
 use raddle::signal::Waited;
+
+use crate::names::Names;
 
 /// How long the main thread sleeps before it looks for signals. A handler interrupts the sleep; the slice is for the one
 /// that runs between the last look and the sleep.
 const SIGNAL_SLICE: Duration = Duration::from_millis(50);
 
-/// Waits in the engine without the interpreter until `wait` is ready (`true`) or `deadline` has passed (`false`).
+/// How one sleep in the engine ended.
+pub(crate) enum Slept<R> {
+    /// The wait is over, this way or that.
+    Over(R),
+    /// The time was over first.
+    TimedOut,
+    /// A signal handler ran on this thread.
+    Interrupted,
+}
+
+impl From<Result<Waited, Deadlock>> for Slept<Result<(), Deadlock>> {
+    fn from(waited: Result<Waited, Deadlock>) -> Self {
+        match waited {
+            Ok(Waited::Ready) => Self::Over(Ok(())),
+            Ok(Waited::TimedOut) => Self::TimedOut,
+            Ok(Waited::Interrupted) => Self::Interrupted,
+            Err(deadlock) => Self::Over(Err(deadlock)),
+        }
+    }
+}
+
+/// Waits in the engine without the interpreter until `sleep` says that the wait is over, or `deadline` has passed (`None`).
 ///
 /// # Errors
 /// Whatever a signal handler raises: Ctrl-C ends a wait at once.
-pub(crate) fn block(
+pub(crate) fn sleep<R: Send>(
     py: Python<'_>,
     deadline: Option<Instant>,
-    wait: impl Fn(Option<Instant>) -> Waited + Sync,
-) -> PyResult<bool> {
+    sleep: impl Fn(Option<Instant>) -> Slept<R> + Sync,
+) -> PyResult<Option<R>> {
     let sees_signals = raddle::os::is_main_thread();
     loop {
         let slice = sees_signals.then(|| Instant::now() + SIGNAL_SLICE);
         let until = deadline.into_iter().chain(slice).min();
-        match py.detach(|| wait(until)) {
-            Waited::Ready => return Ok(true),
-            Waited::TimedOut if until == deadline => return Ok(false),
-            Waited::TimedOut | Waited::Interrupted => py.check_signals()?,
+        match py.detach(|| sleep(until)) {
+            Slept::Over(end) => return Ok(Some(end)),
+            Slept::TimedOut if until == deadline => return Ok(None),
+            Slept::TimedOut | Slept::Interrupted => py.check_signals()?,
         }
+    }
+}
+
+/// Waits in the engine until `wait` is ready (`true`) or `deadline` has passed (`false`). `wait` is given the moment until
+/// which it may sleep, and whether it is to be watched for deadlocks: one without a deadline is.
+///
+/// # Errors
+/// Whatever a signal handler raises, and `DeadlockError`.
+pub(crate) fn block(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    wait: impl Fn(Option<Instant>, bool) -> Result<Waited, Deadlock> + Sync,
+) -> PyResult<bool> {
+    match sleep(py, deadline, |until| wait(until, deadline.is_none()).into())? {
+        Some(Ok(())) => Ok(true),
+        Some(Err(deadlock)) => Err(Names::deadlock(py, &deadlock)),
+        None => Ok(false),
     }
 }
 

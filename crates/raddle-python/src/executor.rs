@@ -360,7 +360,7 @@ impl PoolHandle {
     /// Wait until all workers are gone, but for those given up.
     fn wait_ended(&self, py: Python<'_>) -> PyResult<()> {
         let ended = self.open.pool.ended();
-        enter::block(py, None, |until| ended.wait_as_caller(until)).map(drop)
+        enter::block(py, None, |until, watched| self.open.pool.wait_ended(&ended, until, watched)).map(drop)
     }
 
     /// Let the interpreter exit without waiting for the threads of this pool.

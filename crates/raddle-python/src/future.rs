@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
 use raddle::future::{Begin, Cancel, Notices, State};
 use raddle::task::Task;
+use raddle::waits::Awaited;
 
 use crate::enter;
 use crate::gate::StandardGate;
@@ -101,7 +102,8 @@ impl NativeFuture {
             return Err(Names::refusal(py, &raddle::SubmitError::Forked, false));
         }
         let Some(waiting) = self.task.cell.waiting() else { return Ok(()) };
-        enter::block(py, deadline, |until| waiting.wait(until)).map(drop)
+        let watch = || Arc::clone(&self.task) as Arc<dyn Awaited>;
+        enter::block(py, deadline, |until, watched| waiting.wait(until, watched.then_some(&watch))).map(drop)
     }
 
     /// Runs the callbacks that have gathered. Errors are logged; what is no `Exception` goes to the caller.
@@ -263,6 +265,12 @@ impl NativeFuture {
             callbacks.len() == 1
         };
         if is_first { Self::listen(slf) } else { Ok(()) }
+    }
+
+    /// Mark the future as that of the calling thread, which nobody else completes; `label` says whose it is.
+    fn _begin_on_this_thread(slf: &Bound<'_, Self>, label: &str) -> PyResult<bool> {
+        slf.get().task.is_run_by_this_thread(label);
+        Self::set_running_or_notify_cancel(slf)
     }
 
     /// Mark the future as running, or acknowledge that it was cancelled: then return False. For executors and tests.

@@ -1,13 +1,15 @@
 //! `wait` and `as_completed` over futures of raddle.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PySet;
 
-use raddle::group::{Arrivals, Countdown, Registration, ReturnWhen};
+use raddle::group::{Arrivals, Countdown, Registration, ReturnWhen, several};
+use raddle::waits::{Awaited, Description, Look, ThreadNumber};
 
 use crate::enter;
 use crate::future::NativeFuture;
@@ -80,7 +82,12 @@ fn wait_until(
     for (index, future) in futures.iter().enumerate() {
         countdown.register(index, &future.get().task().cell);
     }
-    let waited = enter::block(py, deadline, |until| countdown.wait(until));
+    let awaited = OnceLock::new();
+    let watch = || {
+        let tasks = || futures.iter().map(|future| Arc::clone(future.get().task()) as _).collect();
+        Arc::clone(awaited.get_or_init(|| several(tasks(), until)))
+    };
+    let waited = enter::block(py, deadline, |until, watched| countdown.wait(until, watched.then_some(&watch)));
     countdown.unregister(|index| &futures[index].get().task().cell);
     waited.map(drop)
 }
@@ -89,15 +96,40 @@ fn wait_until(
 #[pyclass(module = "raddle._native", frozen)]
 pub(crate) struct CompletedIterator {
     arrivals: Arc<Arrivals>,
-    awaited: Mutex<Awaited>,
+    rest: Arc<Rest>,
     deadline: Option<Instant>,
     total: usize,
     generation: u32,
 }
 
-struct Awaited {
+/// The futures that have not been given out yet.
+struct Rest(Mutex<Missing>);
+
+struct Missing {
     futures: Vec<Option<(Py<NativeFuture>, Option<Registration>)>>,
-    missing: usize,
+    count: usize,
+}
+
+impl Rest {
+    fn lock(&self) -> MutexGuard<'_, Missing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Any of them ends the wait.
+impl Awaited for Rest {
+    fn held_up_by(&self, look: &Look<'_>) -> Option<Vec<ThreadNumber>> {
+        let missing = self.lock();
+        let mut threads = BTreeSet::new();
+        for (future, _) in missing.futures.iter().flatten() {
+            threads.extend(future.get().task().held_up_by(look)?);
+        }
+        Some(threads.into_iter().collect())
+    }
+
+    fn describe(&self) -> Description {
+        Description { what: format!("the first of {} tasks", self.lock().count), taken_at: None }
+    }
 }
 
 /// Iterate over futures as they complete; None if one is not of raddle.
@@ -116,24 +148,24 @@ pub(crate) fn as_completed(
         let registration = arrivals.register(index, &future.get().task().cell);
         Some((future, registration))
     });
-    let awaited = Mutex::new(Awaited { futures: registered.collect(), missing: total });
-    Ok(Some(CompletedIterator { arrivals, awaited, deadline, total, generation: raddle::os::fork_generation() }))
+    let rest = Arc::new(Rest(Mutex::new(Missing { futures: registered.collect(), count: total })));
+    Ok(Some(CompletedIterator { arrivals, rest, deadline, total, generation: raddle::os::fork_generation() }))
 }
 
 impl CompletedIterator {
     fn take(&self, index: usize) -> Option<Py<NativeFuture>> {
-        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        let (future, _) = awaited.futures.get_mut(index)?.take()?;
-        awaited.missing -= 1;
+        let mut missing = self.rest.lock();
+        let (future, _) = missing.futures.get_mut(index)?.take()?;
+        missing.count -= 1;
         Some(future)
     }
 
     /// The futures still awaited forget this iterator.
     fn forget_all(&self) {
-        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        awaited.missing = 0;
-        let futures = std::mem::take(&mut awaited.futures);
-        drop(awaited);
+        let mut missing = self.rest.lock();
+        missing.count = 0;
+        let futures = std::mem::take(&mut missing.futures);
+        drop(missing);
         for (future, registration) in futures.into_iter().flatten() {
             if let Some(registration) = registration {
                 Arrivals::unregister(registration, &future.get().task().cell);
@@ -146,15 +178,15 @@ impl CompletedIterator {
         if self.generation == raddle::os::fork_generation() {
             return Ok(());
         }
-        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        match awaited.futures.iter().flatten().find(|(future, _)| future.get().is_orphan()) {
+        let missing = self.rest.lock();
+        match missing.futures.iter().flatten().find(|(future, _)| future.get().is_orphan()) {
             Some(_) => Err(Names::refusal(py, &raddle::SubmitError::Forked, false)),
             None => Ok(()),
         }
     }
 
     fn missing(&self) -> usize {
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).missing
+        self.rest.lock().count
     }
 }
 
@@ -166,8 +198,8 @@ impl CompletedIterator {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Held by another thread, it is not garbage.
-        let Ok(awaited) = self.awaited.try_lock() else { return Ok(()) };
-        awaited.futures.iter().flatten().try_for_each(|(future, _)| visit.call(future))
+        let Ok(missing) = self.rest.0.try_lock() else { return Ok(()) };
+        missing.futures.iter().flatten().try_for_each(|(future, _)| visit.call(future))
     }
 
     fn __clear__(&self) {
@@ -189,7 +221,9 @@ impl CompletedIterator {
                 return Ok(None);
             }
             self.check_not_forked(py)?;
-            if !enter::block(py, self.deadline, |until| self.arrivals.wait(until))? {
+            let watch = || Arc::clone(&self.rest) as Arc<dyn Awaited>;
+            let wait = |until, watched: bool| self.arrivals.wait(until, watched.then_some(&watch));
+            if !enter::block(py, self.deadline, wait)? {
                 self.forget_all();
                 let message = format!("{missing} (of {}) futures unfinished", self.total);
                 return Err(Names::timed_out(py, Some(message)));

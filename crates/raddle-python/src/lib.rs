@@ -9,6 +9,7 @@ mod group;
 mod host;
 mod job;
 mod names;
+mod sync;
 
 /// The engine's Python face; its public names are those of the package `raddle`.
 #[pyo3::pymodule(gil_used = true)]
@@ -27,6 +28,8 @@ mod _native {
     use crate::host::ThreadBodyEntry;
     #[pymodule_export]
     use crate::names::bind;
+    #[pymodule_export]
+    use crate::sync::{Counter, Lock, RLock};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

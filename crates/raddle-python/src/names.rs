@@ -4,7 +4,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-use raddle::{Failure, SubmitError};
+use raddle::waits::Description;
+use raddle::{Deadlock, Failure, SubmitError};
 
 /// Classes and functions of the package and of `concurrent.futures`.
 pub(crate) struct Names {
@@ -19,6 +20,10 @@ pub(crate) struct Names {
     invalid_state_error: Py<PyAny>,
     broken_thread_pool: Py<PyAny>,
     task_timeout: Py<PyAny>,
+    deadlock: Py<PyAny>,
+    holder_ended: Py<PyAny>,
+    not_held: Py<PyAny>,
+    lock_statistics: Py<PyAny>,
 }
 
 static NAMES: PyOnceLock<Names> = PyOnceLock::new();
@@ -40,6 +45,10 @@ pub(crate) fn bind(py: Python<'_>, names: &Bound<'_, PyDict>) -> PyResult<()> {
         invalid_state_error: get("InvalidStateError")?,
         broken_thread_pool: get("BrokenThreadPool")?,
         task_timeout: get("TaskTimeout")?,
+        deadlock: get("deadlock")?,
+        holder_ended: get("holder_ended")?,
+        not_held: get("not_held")?,
+        lock_statistics: get("lock_statistics")?,
     };
     let _ = NAMES.set(py, bound);
     Ok(())
@@ -86,11 +95,46 @@ impl Names {
         }
     }
 
+    /// What the graph of waits has found, as a `DeadlockError`. The threads in it still wait.
+    pub(crate) fn deadlock(py: Python<'_>, deadlock: &Deadlock) -> PyErr {
+        let links: Vec<_> = deadlock
+            .links()
+            .iter()
+            .map(|link| {
+                let Description { what, taken_at } = link.awaited.describe();
+                (link.ident, what, taken_at, link.held_by.clone())
+            })
+            .collect();
+        Self::made(Self::get(py).deadlock.bind(py).call1((links,)))
+    }
+
+    /// A lock will never be released, as a `DeadlockError`.
+    pub(crate) fn holder_ended(py: Python<'_>, what: &str, taken_at: Option<String>) -> PyErr {
+        Self::made(Self::get(py).holder_ended.bind(py).call1((what, taken_at)))
+    }
+
+    /// The calling thread does not hold the lock that it wants to release.
+    pub(crate) fn not_held(py: Python<'_>, what: &str, holder: Option<u64>, is_held: bool) -> PyErr {
+        Self::made(Self::get(py).not_held.bind(py).call1((what, holder, is_held)))
+    }
+
+    pub(crate) fn lock_statistics(
+        py: Python<'_>,
+        figures: (u64, u64, f64, f64),
+        holder: Option<u64>,
+    ) -> PyResult<Py<PyAny>> {
+        Self::get(py).lock_statistics.call1(py, (figures, holder))
+    }
+
     fn raise(py: Python<'_>, class: &Py<PyAny>, message: Option<String>) -> PyErr {
         let made = match message {
             Some(text) => class.bind(py).call1((text,)),
             None => class.bind(py).call0(),
         };
-        made.map_or_else(|error| error, PyErr::from_value)
+        Self::made(made)
+    }
+
+    fn made(exception: PyResult<Bound<'_, PyAny>>) -> PyErr {
+        exception.map_or_else(|error| error, PyErr::from_value)
     }
 }

@@ -24,6 +24,7 @@ use crate::primitives::{AtomicUsize, Mutex, Ordering};
 use crate::signal::{Signal, Waited};
 use crate::slot::Slot;
 use crate::statistics::Record;
+use crate::waits::{Awaited, Deadlock, Description, Look, ThreadNumber, wait_watched};
 
 /// What a batch runs for every item.
 pub trait BatchJob: Send + Sync + 'static {
@@ -171,6 +172,7 @@ impl<J: BatchJob> Batch<J> {
         let Claim(index) = claim;
         let item = self.items[index].try_take()?;
         record.started.add(1);
+        record.begins_item(self.address(), index);
         self.emit(EventKind::Started, index, Some(record.number));
         let outcome = job.run(item);
         let failed = outcome.is_failure();
@@ -206,6 +208,11 @@ impl<J: BatchJob> Batch<J> {
         self.outcomes.iter_mut().try_for_each(|slot| slot.get_mut().map_or(Ok(()), &mut outcome))
     }
 
+    /// Tells the batch from others as long as it lives.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).cast::<()>().addr()
+    }
+
     /// How many items it has, so far.
     pub fn len(&self) -> usize {
         self.published.load(Ordering::Acquire)
@@ -237,14 +244,23 @@ impl<J: BatchJob> Batch<J> {
         Found::Ended(self.ended.lock().clone().unwrap_or(Ended::Cancelled))
     }
 
-    /// Blocks the one consumer until the result at `index` may be there.
-    pub fn wait(&self, index: usize, deadline: Option<Instant>) -> Waited {
+    /// Blocks the one consumer until the result at `index` may be there. `watched` says that the wait has no time limit of
+    /// its own.
+    ///
+    /// # Errors
+    /// The wait closes a circle of threads that wait for each other.
+    pub fn wait(self: &Arc<Self>, index: usize, deadline: Option<Instant>, watched: bool) -> Result<Waited, Deadlock> {
         let signal = Arc::new(Signal::new());
         *self.sleeper.lock() = Some(Arc::clone(&signal));
         let must_sleep = self.outcomes[index].await_value() || is_mutant(Mutant::SleepBesideAFullSlot);
         // The end of a batch is published before its sleeper is looked for, so one of the two sees the other.
         let has_ended = index >= self.ended_from.load(Ordering::Acquire);
-        let waited = if must_sleep && !has_ended { signal.wait_as_caller(deadline) } else { Waited::Ready };
+        let watch = || Arc::new(ItemOf { batch: Arc::clone(self), index }) as Arc<dyn Awaited>;
+        let waited = if must_sleep && !has_ended {
+            wait_watched(&signal, deadline, watched.then_some(&watch))
+        } else {
+            Ok(Waited::Ready)
+        };
         drop(self.sleeper.lock().take());
         waited
     }
@@ -265,6 +281,31 @@ impl<J: BatchJob> Batch<J> {
             drop(self.items[index].try_take());
             self.emit(EventKind::Cancelled, index, None);
         }
+    }
+}
+
+/// One result of a batch, as something to wait for.
+struct ItemOf<J: BatchJob> {
+    batch: Arc<Batch<J>>,
+    index: usize,
+}
+
+impl<J: BatchJob> Awaited for ItemOf<J> {
+    fn held_up_by(&self, look: &Look<'_>) -> Option<Vec<ThreadNumber>> {
+        let Self { batch, index } = self;
+        if batch.outcomes[*index].has_value() || *index >= batch.ended_from.load(Ordering::Acquire) {
+            return None;
+        }
+        let executor = batch.executor.load(Relaxed);
+        if *index >= batch.next.load(Ordering::Relaxed) {
+            return look.by_queue_of(executor);
+        }
+        look.by_one(look.runner_of(executor, batch.address(), *index))
+    }
+
+    fn describe(&self) -> Description {
+        let name = self.batch.label.as_deref().map_or_else(|| "a map".into(), |label| format!("map {label:?}"));
+        Description { what: format!("item {} of {name}", self.index), taken_at: None }
     }
 }
 
@@ -297,6 +338,7 @@ impl<J: BatchJob> RunBatch for Batch<J> {
             }
             sleeper = self.run_item(&job, claim, record);
         }
+        record.begins_item(0, 0);
         sleeper
     }
 

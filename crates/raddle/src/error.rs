@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::waits::Deadlock;
+
 /// Why the engine itself, not the task's code, ended a task with an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -87,6 +89,8 @@ pub enum TaskError {
     Failed(Failure),
     /// Its value has been taken already.
     Taken,
+    /// It goes on, but the caller cannot wait for it: threads would wait for each other in a circle.
+    Deadlock(Deadlock),
 }
 
 impl From<Failure> for TaskError {
@@ -102,6 +106,7 @@ impl fmt::Display for TaskError {
             Self::Cancelled => f.write_str("the task was cancelled before it began"),
             Self::Failed(failure) => failure.fmt(f),
             Self::Taken => f.write_str("the task's value has been taken already"),
+            Self::Deadlock(deadlock) => deadlock.fmt(f),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::pool::Pool;
 use crate::signal::Waited;
 use crate::statistics::Statistics;
 use crate::task::{Job, Options, Task};
+use crate::waits::{Awaited, Deadlock, Watch};
 
 impl<T: Send> Outcome for Result<T, TaskError> {
     fn is_failure(&self) -> bool {
@@ -198,7 +199,7 @@ impl View<'_> {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.push(Once(Some(task)))
+        self.push(Once::new(task))
     }
 
     /// Has a worker run `task`, and once more after each panic while `retries` lasts.
@@ -250,11 +251,17 @@ impl View<'_> {
     {
         let task = Arc::new(Task::new(job, self.options.clone()));
         self.executor.pool().submit(&task)?;
-        Ok(Future { handle: task, waker: None })
+        Ok(Future::of_task(task))
     }
 }
 
-struct Once<F>(Option<F>);
+pub(crate) struct Once<F>(Option<F>);
+
+impl<F> Once<F> {
+    pub(crate) fn new(task: F) -> Self {
+        Self(Some(task))
+    }
+}
 
 impl<T, F> Job for Once<F>
 where
@@ -323,6 +330,7 @@ pub(crate) trait Handle<T>: Send + Sync {
     fn cell(&self) -> &FutureCell<Result<T, TaskError>>;
     fn cancel(&self) -> Cancel;
     fn unlisten(&self, key: ListenerKey);
+    fn as_awaited(self: Arc<Self>) -> Arc<dyn Awaited>;
 }
 
 impl<T: Send + 'static, J: Job<Outcome = Result<T, TaskError>>> Handle<T> for Task<J> {
@@ -336,6 +344,10 @@ impl<T: Send + 'static, J: Job<Outcome = Result<T, TaskError>>> Handle<T> for Ta
 
     fn unlisten(&self, key: ListenerKey) {
         self.cell.unlisten(key);
+    }
+
+    fn as_awaited(self: Arc<Self>) -> Arc<dyn Awaited> {
+        self
     }
 }
 
@@ -354,14 +366,21 @@ impl<T> std::fmt::Debug for Future<T> {
     }
 }
 
+impl<T: Send + 'static> Future<T> {
+    pub(crate) fn of_task<J: Job<Outcome = Result<T, TaskError>>>(task: Arc<Task<J>>) -> Self {
+        Self { handle: task, waker: None }
+    }
+}
+
 impl<T: Send> Future<T> {
     /// Blocks until the task has ended, and gives its value.
     ///
     /// # Errors
-    /// It panicked, was cancelled, or was given up; or its value has been taken by
-    /// [`result_timeout`](Self::result_timeout).
+    /// It panicked, was cancelled, or was given up; its value has been taken by
+    /// [`result_timeout`](Self::result_timeout); or the calling thread and others would wait for each other in a circle.
     pub fn result(self) -> Result<T, TaskError> {
-        self.wait_until(None);
+        let watch = || Arc::clone(&self.handle).as_awaited();
+        self.wait_until(None, Some(&watch)).map_err(TaskError::Deadlock)?;
         self.take()
     }
 
@@ -379,7 +398,9 @@ impl<T: Send> Future<T> {
     /// ```
     pub fn result_timeout(&mut self, timeout: Duration) -> Option<Result<T, TaskError>> {
         let deadline = Instant::now().checked_add(timeout);
-        self.wait_until(deadline).then(|| self.take())
+        // A wait with a limit is no part of a deadlock.
+        let is_done = self.wait_until(deadline, None).unwrap_or(false);
+        is_done.then(|| self.take())
     }
 
     /// Cancels the task, unless it has begun. Tells whether it is cancelled.
@@ -410,12 +431,12 @@ impl<T: Send> Future<T> {
         self.handle.cell()
     }
 
-    fn wait_until(&self, deadline: Option<Instant>) -> bool {
-        let Some(waiting) = self.cell().waiting() else { return true };
+    fn wait_until(&self, deadline: Option<Instant>, watch: Option<Watch<'_>>) -> Result<bool, Deadlock> {
+        let Some(waiting) = self.cell().waiting() else { return Ok(true) };
         loop {
-            match waiting.wait(deadline) {
-                Waited::Ready => return true,
-                Waited::TimedOut => return self.is_done(),
+            match waiting.wait(deadline, watch)? {
+                Waited::Ready => return Ok(true),
+                Waited::TimedOut => return Ok(self.is_done()),
                 Waited::Interrupted => {}
             }
         }
@@ -497,8 +518,12 @@ where
                 Found::Outcome(outcome) => break outcome,
                 Found::Ended(Ended::Cancelled) => break Err(TaskError::Cancelled),
                 Found::Ended(Ended::Failed(failure)) => break failure.into(),
-                Found::NotYet => self.batch.wait(self.index, None),
-            };
+                Found::NotYet => {
+                    if let Err(deadlock) = self.batch.wait(self.index, None, true) {
+                        break Err(TaskError::Deadlock(deadlock));
+                    }
+                }
+            }
         };
         self.index += 1;
         Some(outcome)

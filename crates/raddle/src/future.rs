@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use crate::primitives::{AtomicU32, Mutex, Ordering};
 use crate::signal::{Signal, Waited};
+use crate::waits::{Deadlock, Watch, wait_watched};
 
 /// Where a future stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,9 +338,13 @@ pub struct Waiting<'a, V: Outcome> {
 }
 
 impl<V: Outcome> Waiting<'_, V> {
-    /// Blocks until the future is done. After [`Waited::Interrupted`] it can be called again.
-    pub fn wait(&self, deadline: Option<Instant>) -> Waited {
-        self.signal.wait_as_caller(deadline)
+    /// Blocks until the future is done. After [`Waited::Interrupted`] it can be called again. `watch` tells what is awaited,
+    /// if the wait has no time limit.
+    ///
+    /// # Errors
+    /// The wait closes a circle of threads that wait for each other.
+    pub fn wait(&self, deadline: Option<Instant>, watch: Option<Watch<'_>>) -> Result<Waited, Deadlock> {
+        wait_watched(&self.signal, deadline, watch)
     }
 }
 

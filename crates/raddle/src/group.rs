@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::future::{FutureCell, Listener, ListenerKey, Outcome, Witness};
 use crate::primitives::{AtomicUsize, Mutex, Ordering};
 use crate::signal::{Signal, Waited};
+use crate::waits::{Awaited, Deadlock, Several, Watch, wait_watched};
 
 /// When a wait for several futures ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,11 @@ pub enum ReturnWhen {
     FirstException,
     /// When all of them are finished or cancelled.
     AllCompleted,
+}
+
+/// What a wait for these ends with: all of them, or any.
+pub fn several(awaited: Vec<Arc<dyn Awaited>>, until: ReturnWhen) -> Arc<dyn Awaited> {
+    Arc::new(Several { awaited, needs_all: until == ReturnWhen::AllCompleted })
 }
 
 /// Counts how many futures are still missing.
@@ -61,9 +67,13 @@ impl Countdown {
         }
     }
 
-    /// Blocks until the wait is over; may be called again after [`Waited::Interrupted`].
-    pub fn wait(&self, deadline: Option<Instant>) -> Waited {
-        self.signal.wait_as_caller(deadline)
+    /// Blocks until the wait is over; may be called again after [`Waited::Interrupted`]. `watch` tells what is awaited, if
+    /// the wait has no time limit: see [`several`].
+    ///
+    /// # Errors
+    /// The wait closes a circle of threads that wait for each other.
+    pub fn wait(&self, deadline: Option<Instant>, watch: Option<Watch<'_>>) -> Result<Waited, Deadlock> {
+        wait_watched(&self.signal, deadline, watch)
     }
 
     /// Takes the registrations back; `cell_of` gives the future of a number.
@@ -136,15 +146,18 @@ impl Arrivals {
         self.arrived.lock().indices.pop_front()
     }
 
-    /// Blocks until one may have arrived.
-    pub fn wait(&self, deadline: Option<Instant>) -> Waited {
+    /// Blocks until one may have arrived; `watch` as for [`Countdown::wait`].
+    ///
+    /// # Errors
+    /// The wait closes a circle of threads that wait for each other.
+    pub fn wait(&self, deadline: Option<Instant>, watch: Option<Watch<'_>>) -> Result<Waited, Deadlock> {
         let mut arrived = self.arrived.lock();
         if !arrived.indices.is_empty() {
-            return Waited::Ready;
+            return Ok(Waited::Ready);
         }
         arrived.has_sleeper = true;
         drop(arrived);
-        self.signal.wait_as_caller(deadline)
+        wait_watched(&self.signal, deadline, watch)
     }
 }
 

@@ -33,9 +33,11 @@ mod scope;
 pub mod signal;
 mod slot;
 mod statistics;
+pub mod sync;
 pub mod task;
 mod timer;
 mod wait;
+pub mod waits;
 
 pub use error::{Failure, SubmitError, TaskError};
 pub use executor::{Future, Map, ThreadPoolExecutor, View};
@@ -45,3 +47,4 @@ pub use scope::{Scope, ScopedFuture};
 pub use statistics::Statistics;
 pub use task::Options;
 pub use wait::{AsCompleted, as_completed, wait};
+pub use waits::Deadlock;

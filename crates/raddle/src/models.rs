@@ -20,7 +20,7 @@ use crate::roster::{Call, Entry, Phase, Rest, Roster, Seat};
 use crate::signal::Waited;
 use crate::statistics::Record;
 
-fn explore(model: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.max_branches = 20_000;
@@ -29,15 +29,14 @@ fn explore(model: impl Fn() + Sync + Send + 'static) {
 
 /// The model must fail with the fault built in. A lost wake-up shows as a deadlock, which loom reports by a panic; what
 /// that panic drops may panic again and abort, so the faulty model runs in a process of its own.
-fn assert_caught(test: &str, mutant: Mutant, model: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn assert_caught(test: &str, mutant: Mutant, model: impl Fn() + Sync + Send + 'static) {
     const CHILD: &str = "RADDLE_EXPLORE_MUTANT";
     if std::env::var_os(CHILD).is_some() {
         println!("exploring {mutant:?}");
         return with_mutant(mutant, || explore(model));
     }
     let this = std::env::current_exe().expect("a test knows its own program");
-    let test = format!("models::{test}");
-    let child = Command::new(this).args([&test, "--exact", "--nocapture"]).env(CHILD, "1").output();
+    let child = Command::new(this).args([test, "--exact", "--nocapture"]).env(CHILD, "1").output();
     let child = child.expect("a test can start its own program");
     let said = String::from_utf8_lossy(&child.stdout);
     assert!(said.contains(&format!("exploring {mutant:?}")), "{test} was not run: {said}");
@@ -161,17 +160,17 @@ fn what_is_queued_at_the_close_is_run() {
 
 #[test]
 fn sleeping_without_a_last_look_is_caught() {
-    assert_caught("sleeping_without_a_last_look_is_caught", Mutant::SleepWithoutLooking, one_worker_gets_all);
+    assert_caught("models::sleeping_without_a_last_look_is_caught", Mutant::SleepWithoutLooking, one_worker_gets_all);
 }
 
 #[test]
 fn sleeping_through_the_close_is_caught() {
-    assert_caught("sleeping_through_the_close_is_caught", Mutant::SleepThroughClose, one_worker_gets_all);
+    assert_caught("models::sleeping_through_the_close_is_caught", Mutant::SleepThroughClose, one_worker_gets_all);
 }
 
 #[test]
 fn keeping_the_standbys_role_is_caught() {
-    assert_caught("keeping_the_standbys_role_is_caught", Mutant::KeepTheRole, one_worker_gets_all);
+    assert_caught("models::keeping_the_standbys_role_is_caught", Mutant::KeepTheRole, one_worker_gets_all);
 }
 
 /// Workers whose tasks wait for each other: neither ends before both have begun.
@@ -231,7 +230,7 @@ fn a_task_that_waits_for_the_next_is_relieved_by_the_standby() {
 
 #[test]
 fn not_passing_the_role_on_is_caught() {
-    assert_caught("not_passing_the_role_on_is_caught", Mutant::DoNotPassTheRole, two_tasks_that_meet);
+    assert_caught("models::not_passing_the_role_on_is_caught", Mutant::DoNotPassTheRole, two_tasks_that_meet);
 }
 
 struct Identity;
@@ -261,7 +260,7 @@ fn results_arrive_in_order() {
             match batch.try_take(index) {
                 Found::Outcome(outcome) => break outcome,
                 Found::Ended(ended) => panic!("nobody ended the batch: {ended:?}"),
-                Found::NotYet => batch.wait(index, None),
+                Found::NotYet => drop(batch.wait(index, None, false)),
             };
         };
         assert_eq!(outcome, 10 + index);
@@ -276,12 +275,16 @@ fn a_batch_wakes_its_consumer_for_each_result() {
 
 #[test]
 fn sleeping_beside_a_full_slot_is_caught() {
-    assert_caught("sleeping_beside_a_full_slot_is_caught", Mutant::SleepBesideAFullSlot, results_arrive_in_order);
+    assert_caught(
+        "models::sleeping_beside_a_full_slot_is_caught",
+        Mutant::SleepBesideAFullSlot,
+        results_arrive_in_order,
+    );
 }
 
 #[test]
 fn a_stamp_without_release_is_caught() {
-    assert_caught("a_stamp_without_release_is_caught", Mutant::RelaxedStamp, results_arrive_in_order);
+    assert_caught("models::a_stamp_without_release_is_caught", Mutant::RelaxedStamp, results_arrive_in_order);
 }
 
 #[test]
@@ -296,7 +299,7 @@ fn a_batch_that_is_ended_wakes_its_consumer() {
             match batch.try_take(0) {
                 Found::Outcome(_) => panic!("nobody runs the item"),
                 Found::Ended(_) => break,
-                Found::NotYet => batch.wait(0, None),
+                Found::NotYet => drop(batch.wait(0, None, false)),
             };
         }
         ender.join().expect("the ender does not panic");
@@ -314,7 +317,7 @@ fn a_future_wakes_its_waiter_and_ends_once() {
             })
             .collect();
         while let Some(waiting) = cell.waiting() {
-            waiting.wait(None);
+            let _ = waiting.wait(None, None);
         }
         let first = cell.look(|outcome| *outcome);
         let won = finishers.into_iter().map(|f| f.join().expect("no panic")).filter(|won| *won).count();
@@ -347,7 +350,7 @@ fn a_countdown_ends_whether_futures_settle_before_or_after_it_registers() {
         };
         let countdown = Countdown::new(2, ReturnWhen::AllCompleted);
         cells.iter().enumerate().for_each(|(index, cell)| countdown.register(index, cell));
-        assert_eq!(countdown.wait(None), Waited::Ready);
+        assert_eq!(countdown.wait(None, None), Ok(Waited::Ready));
         assert!(cells.iter().all(|cell| cell.state().is_settled()));
         finisher.join().expect("no panic");
     });
@@ -369,7 +372,7 @@ fn arrivals_name_every_future_once() {
         while seen.len() < 2 {
             match arrivals.try_next() {
                 Some(index) => seen.push(index),
-                None => assert_eq!(arrivals.wait(None), Waited::Ready),
+                None => assert_eq!(arrivals.wait(None, None), Ok(Waited::Ready)),
             }
         }
         seen.sort_unstable();

@@ -16,6 +16,16 @@ pub(crate) enum Mutant {
     SleepBesideAFullSlot,
     /// A slot's stamp is published without release ordering.
     RelaxedStamp,
+    /// A lock that is released while somebody sleeps on it calls nobody.
+    CallNobody,
+    /// A thread goes to sleep on a lock without looking at it under the lock of the queue.
+    SleepBesideAFreeLock,
+    /// A lock is released without release ordering.
+    RelaxedRelease,
+    /// A thread sleeps without having registered its wait.
+    SleepUnregistered,
+    /// A thread ends with a lock, and wakes nobody who waits for it.
+    EndQuietly,
 }
 
 #[cfg(loom)]

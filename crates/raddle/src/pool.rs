@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, BatchJob, Ended, RunBatch};
 use crate::error::{Failure, SubmitError};
@@ -15,10 +15,11 @@ use crate::host::{Host, Role};
 use crate::os;
 use crate::primitives::Mutex;
 use crate::roster::{Call, Entry, Phase, Rest, Roster, Seat, Snapshot};
-use crate::signal::Signal;
+use crate::signal::{Signal, Waited};
 use crate::statistics::{Record, Statistics};
 use crate::task::{GivenUp, Job, Runnable, Task};
 use crate::timer::{Alarm, Armed, Expire, Timer};
+use crate::waits::{Awaited, Crew, Deadlock, Description, Look, ThreadNumber, Waits, wait_watched};
 
 /// An entry of the queue.
 #[derive(Clone)]
@@ -89,7 +90,7 @@ thread_local! {
 impl Pool {
     /// A pool without workers yet: they are started on demand, `max_workers` at most.
     pub fn new(host: Arc<dyn Host>, max_workers: usize) -> Arc<Self> {
-        Arc::new(Self {
+        let pool = Arc::new(Self {
             id: NEXT_POOL.fetch_add(1, Relaxed),
             generation: os::fork_generation(),
             host,
@@ -100,7 +101,10 @@ impl Pool {
             next_number: AtomicU64::new(1),
             cancelled: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-        })
+        });
+        let crew: Weak<dyn Crew> = Arc::downgrade(&pool) as Weak<dyn Crew>;
+        Waits::of_process().add_crew(pool.id, crew);
+        pool
     }
 
     /// Whether this process is a fork of the one that made the pool: then its threads are not here.
@@ -219,6 +223,7 @@ impl Pool {
     /// The body of a worker.
     fn work(self: &Arc<Self>, seat: &Arc<Seat>, record: &Arc<Record>) {
         CURRENT_POOL.set(self.id);
+        record.begins_on_this_thread();
         if let Err(reason) = self.initialize(seat) {
             self.roster.leave(seat);
             self.break_down(&reason);
@@ -346,6 +351,20 @@ impl Pool {
         self.roster.ended()
     }
 
+    /// Blocks until [`ended`](Self::ended) is set. `watched` says that the wait has no time limit of its own.
+    ///
+    /// # Errors
+    /// The wait closes a circle of threads that wait for each other.
+    pub fn wait_ended(
+        self: &Arc<Self>,
+        ended: &Signal,
+        deadline: Option<Instant>,
+        watched: bool,
+    ) -> Result<Waited, Deadlock> {
+        let watch = || Arc::new(EndOf(Arc::clone(self))) as Arc<dyn Awaited>;
+        wait_watched(ended, deadline, watched.then_some(&watch))
+    }
+
     /// Whether it has been shut down or is broken, and why.
     pub fn phase(&self) -> Phase {
         // In a forked child the roster's lock may be held for ever by a thread that is not there.
@@ -437,5 +456,50 @@ impl Pool {
         sums.waiting = sums.submitted.saturating_sub(started + sums.cancelled + failed_unstarted);
         sums.failed += failed_unstarted + sums.abandoned;
         Statistics { workers: snapshot.workers, busy, longest_queue: snapshot.longest, ..sums }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        Waits::of_process().remove_crew(self.id);
+    }
+}
+
+impl Pool {
+    /// The threads of the workers that count, each with whether it stays where it is: one whose task has a time limit does
+    /// not, for it would be replaced, nor does one that has not begun.
+    fn crew(&self, look: &Look<'_>) -> Vec<Option<ThreadNumber>> {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        let present = records.iter().filter(|record| !record.is_abandoned());
+        present.map(|record| record.thread().filter(|t| !record.has_limit() && look.is_stuck(*t))).collect()
+    }
+}
+
+impl Crew for Pool {
+    fn held_up_by(&self, look: &Look<'_>) -> Option<Vec<ThreadNumber>> {
+        if self.is_forked() || self.roster.can_start_one() {
+            return None;
+        }
+        // Without any worker there is nobody whose waiting would explain it.
+        self.crew(look).into_iter().collect::<Option<Vec<_>>>().filter(|threads| !threads.is_empty())
+    }
+
+    fn runner_of(&self, batch: usize, index: usize) -> Option<ThreadNumber> {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        records.iter().find(|record| record.runs_item(batch, index)).and_then(|record| record.thread())
+    }
+}
+
+/// The end of a pool's last worker, as something to wait for.
+struct EndOf(Arc<Pool>);
+
+impl Awaited for EndOf {
+    fn held_up_by(&self, look: &Look<'_>) -> Option<Vec<ThreadNumber>> {
+        let stuck: Vec<_> = self.0.crew(look).into_iter().flatten().collect();
+        (!stuck.is_empty()).then_some(stuck)
+    }
+
+    fn describe(&self) -> Description {
+        Description { what: "the end of an executor's tasks".into(), taken_at: None }
     }
 }

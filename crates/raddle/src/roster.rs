@@ -210,6 +210,12 @@ impl<E: Entry> Roster<E> {
         }
     }
 
+    /// Whether a further worker could still be started, or one that sleeps be woken.
+    pub(crate) fn can_start_one(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.workers < self.max_workers || !inner.sleepers.is_empty()
+    }
+
     /// Ends the taking of entries; workers leave when the queue is empty. Returns whom to wake.
     pub(crate) fn close(&self, phase: Phase) -> Vec<Arc<Seat>> {
         let mut inner = self.inner.lock();

@@ -144,7 +144,7 @@ impl<T: Send> ScopedFuture<'_, T> {
     /// It panicked or was cancelled.
     pub fn result(self) -> Result<T, TaskError> {
         while let Some(waiting) = self.cell.waiting() {
-            waiting.wait(None);
+            let _ = waiting.wait(None, None);
         }
         self.cell.look(Option::take).unwrap_or(Err(TaskError::Cancelled))
     }

@@ -11,6 +11,7 @@
 //! A lost wake-up is impossible: the setter's swap either comes before the waiter's compare-exchange, which then fails,
 //! or it returns `ASLEEP`, and then the setter wakes; the kernel checks the word again before the thread sleeps.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -80,8 +81,28 @@ impl Signal {
 
     /// Blocks a caller, as opposed to a worker, until the flag is set.
     pub fn wait_as_caller(&self, deadline: Option<Instant>) -> Waited {
+        match self.wait_as_caller_in(deadline, || Ok::<_, Infallible>(())) {
+            Ok(waited) => waited,
+        }
+    }
+
+    /// As [`wait_as_caller`](Self::wait_as_caller); if spinning was not enough, `enter` is called, and what it gives is kept
+    /// while the thread sleeps.
+    pub(crate) fn wait_as_caller_in<G, E>(
+        &self,
+        deadline: Option<Instant>,
+        enter: impl FnOnce() -> Result<G, E>,
+    ) -> Result<Waited, E> {
         BLOCKED_CALLERS.fetch_add(1, Relaxed);
-        let waited = self.wait(deadline, &CALLER_SPIN);
+        let waited = if CALLER_SPIN.until(|| self.try_take()) {
+            Ok(Waited::Ready)
+        } else {
+            enter().map(|kept| {
+                let waited = self.sleep_until(deadline);
+                drop(kept);
+                waited
+            })
+        };
         BLOCKED_CALLERS.fetch_sub(1, Relaxed);
         waited
     }

@@ -62,6 +62,11 @@ impl<T> Slot<T> {
         Some(self.value.with_mut(|place| unsafe { (*place).assume_init_read() }))
     }
 
+    /// Whether the value has been put, and perhaps taken.
+    pub(crate) fn has_value(&self) -> bool {
+        self.stamp.load(Ordering::Relaxed) >= FULL
+    }
+
     /// The value, if it is there; whoever has `&mut` has the slot alone.
     pub(crate) fn get_mut(&mut self) -> Option<&T> {
         if self.stamp.load(Ordering::Acquire) != FULL {

@@ -1,7 +1,9 @@
 //! What a pool has done, counted by its workers without sharing a cache line between them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use crate::waits::ThreadNumber;
 
 /// One worker's counts. Only its own thread adds (and the timer, once it has given the thread up), so a load and a store
 /// do; others read at any time.
@@ -14,6 +16,11 @@ pub(crate) struct Record {
     pub(crate) failed: Count,
     pub(crate) retried: Count,
     is_abandoned: AtomicBool,
+    /// The thread, once it has begun; what it runs now, if that is an item of a batch; whether it is given up, and replaced,
+    /// if what it runs takes too long. For the graph of waits.
+    thread: AtomicU64,
+    item: (AtomicUsize, AtomicUsize),
+    has_limit: AtomicBool,
     /// Nanoseconds since `origin`, plus one, at which it began to be busy; 0 while it is idle.
     busy_since: AtomicU64,
     busy_total: AtomicU64,
@@ -43,6 +50,9 @@ impl Record {
             failed: Count::default(),
             retried: Count::default(),
             is_abandoned: AtomicBool::new(false),
+            thread: AtomicU64::new(0),
+            item: (AtomicUsize::new(0), AtomicUsize::new(0)),
+            has_limit: AtomicBool::new(false),
             busy_since: AtomicU64::new(0),
             busy_total: AtomicU64::new(0),
             origin: Instant::now(),
@@ -59,6 +69,33 @@ impl Record {
 
     pub(crate) fn abandon(&self) {
         self.is_abandoned.store(true, Relaxed);
+    }
+
+    /// The calling thread is the worker.
+    pub(crate) fn begins_on_this_thread(&self) {
+        self.thread.store(ThreadNumber::current().bits(), Relaxed);
+    }
+
+    pub(crate) fn thread(&self) -> Option<ThreadNumber> {
+        ThreadNumber::from_bits(self.thread.load(Relaxed))
+    }
+
+    /// The worker runs this item until it begins another, or has nothing to do.
+    pub(crate) fn begins_item(&self, batch: usize, index: usize) {
+        self.item.1.store(index, Relaxed);
+        self.item.0.store(batch, Relaxed);
+    }
+
+    pub(crate) fn runs_item(&self, batch: usize, index: usize) -> bool {
+        self.item.0.load(Relaxed) == batch && self.item.1.load(Relaxed) == index
+    }
+
+    pub(crate) fn set_limit(&self, has_limit: bool) {
+        self.has_limit.store(has_limit, Relaxed);
+    }
+
+    pub(crate) fn has_limit(&self) -> bool {
+        self.has_limit.load(Relaxed)
     }
 
     /// The worker begins to be busy, if it was not.

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use crate::error::Failure;
 use crate::events::{self, Event, EventKind};
-use crate::future::{Begin, Cancel, FutureCell, Notices, Outcome};
+use crate::future::{Begin, Cancel, FutureCell, Notices, Outcome, State};
 use crate::pool::Pool;
 use crate::primitives::Mutex;
 use crate::statistics::Record;
 use crate::timer::Expire;
+use crate::waits::{Awaited, Description, Look, ThreadNumber};
 
 /// What a task runs.
 pub trait Job: Send + 'static {
@@ -55,6 +56,8 @@ pub struct Task<J: Job> {
     is_overrun: AtomicBool,
     executor: AtomicU64,
     number: AtomicU64,
+    /// The thread that runs it: 0 if nobody does, or it is not known.
+    runner: AtomicU64,
 }
 
 impl<J: Job> std::fmt::Debug for Task<J> {
@@ -87,6 +90,7 @@ impl<J: Job> Task<J> {
             is_overrun: AtomicBool::new(false),
             executor: AtomicU64::new(0),
             number: AtomicU64::new(0),
+            runner: AtomicU64::new(0),
         }
     }
 
@@ -132,6 +136,26 @@ impl<J: Job> Task<J> {
         look(self.job.lock().as_ref())
     }
 
+    /// Says that the calling thread, and no other, will complete a future that no pool has; `label` is whose end it is.
+    pub fn is_run_by_this_thread(&self, label: &str) {
+        let _ = self.options.set(Arc::new(Options { label: Some(label.into()), ..Options::default() }));
+        self.runner.store(ThreadNumber::current().bits(), Relaxed);
+    }
+
+    /// Runs it on the calling thread, for which it was made, outside any pool.
+    pub fn run_on_this_thread(&self) {
+        self.runner.store(ThreadNumber::current().bits(), Relaxed);
+        if !matches!(self.cell.begin(), Begin::Started) {
+            return;
+        }
+        let Some(mut job) = self.take_job() else { return };
+        let outcome = job.run();
+        drop(job);
+        if let Ok(notices) = self.cell.finish(outcome) {
+            notices.deliver();
+        }
+    }
+
     fn take_job(&self) -> Option<J> {
         self.job.lock().take()
     }
@@ -175,10 +199,35 @@ impl<J: Job> Task<J> {
     ) -> J::Outcome {
         let Some(limit) = options.task_timeout else { return job.run() };
         let expire: Weak<dyn Expire> = Arc::downgrade(this) as Weak<dyn Expire>;
+        record.set_limit(true);
         let alarm = pool.arm_timer(limit, expire, attempt, record);
         let outcome = job.run();
         drop(alarm);
+        record.set_limit(false);
         outcome
+    }
+}
+
+impl<J: Job> Awaited for Task<J> {
+    fn held_up_by(&self, look: &Look<'_>) -> Option<Vec<ThreadNumber>> {
+        match self.cell.state() {
+            State::Pending if self.is_submitted() => look.by_queue_of(self.executor.load(Relaxed)),
+            // A task with a limit ends in any case.
+            State::Running if self.options.get().is_none_or(|options| options.task_timeout.is_none()) => {
+                look.by_one(ThreadNumber::from_bits(self.runner.load(Relaxed)))
+            }
+            _ => None,
+        }
+    }
+
+    fn describe(&self) -> Description {
+        let what = match (self.label(), self.is_submitted()) {
+            (Some(label), true) => format!("task {label:?}"),
+            (None, true) => "a task".into(),
+            (Some(label), false) => format!("the end of {label}"),
+            (None, false) => "a future".into(),
+        };
+        Description { what, taken_at: None }
     }
 }
 
@@ -216,6 +265,7 @@ impl<J: Job> Runnable for Task<J> {
             pool.count_cancelled(u64::from(self.is_cancelled()));
             return Ok(Notices::default());
         }
+        self.runner.store(record.thread().map_or(0, ThreadNumber::bits), Relaxed);
         let Some(job) = self.take_job() else { return Ok(Notices::default()) };
         record.started.add(1);
         self.emit(EventKind::Started, Some(record.number));

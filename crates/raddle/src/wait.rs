@@ -21,7 +21,7 @@ pub fn wait<T: Send>(futures: &[Future<T>], until: ReturnWhen, timeout: Option<D
     if !futures.is_empty() {
         let countdown = Countdown::new(futures.len(), until);
         futures.iter().enumerate().for_each(|(index, future)| countdown.register(index, future.cell()));
-        while countdown.wait(deadline) == Waited::Interrupted {}
+        while countdown.wait(deadline, None) == Ok(Waited::Interrupted) {}
         countdown.unregister(|index| futures[index].cell());
     }
     futures.iter().map(Future::is_done).collect()
@@ -66,7 +66,8 @@ impl<T: Send> Iterator for AsCompleted<T> {
                 self.missing -= 1;
                 return self.futures[index].take();
             }
-            self.arrivals.wait(None);
+            // Unwatched, it cannot fail.
+            let _ = self.arrivals.wait(None, None);
         }
     }
 

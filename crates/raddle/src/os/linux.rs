@@ -35,6 +35,14 @@ pub fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
+/// What the system calls the calling thread, as long as it lives; Python's `threading.get_ident()`.
+pub fn thread_ident() -> u64 {
+    // SAFETY: pthread_self has no preconditions.
+    let thread = unsafe { libc::pthread_self() };
+    #[expect(clippy::useless_conversion, reason = "the type has another width on other targets")]
+    u64::from(thread)
+}
+
 /// Has `hook` called when the process exits, before its libraries are torn down.
 pub fn before_exit(hook: extern "C" fn()) {
     // SAFETY: atexit takes a function pointer that stays valid: neither an executable nor an extension module of CPython is

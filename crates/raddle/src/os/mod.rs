@@ -9,11 +9,12 @@ use linux as system;
 compile_error!("raddle runs on Linux; another system needs a file beside crates/raddle/src/os/linux.rs");
 
 pub(crate) use system::watch_forks;
-pub use system::{before_exit, is_main_thread};
+pub use system::{before_exit, is_main_thread, thread_ident};
 #[cfg(not(loom))]
 pub(crate) use system::{futex_wait, futex_wake_one};
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How many forks lie between this process and the one that loaded the engine.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -24,7 +25,20 @@ pub fn fork_generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// Runs in the child of a fork, where only async-signal-safe work is allowed: one atomic addition is.
+thread_local! {
+    /// What the engine calls the thread; 0 until it asks for a number.
+    pub(crate) static THREAD_NUMBER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The number of the thread that called fork, in the child: the only one of its generation and earlier that is there.
+static SURVIVOR: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn survivor_of_fork() -> u64 {
+    SURVIVOR.load(Ordering::Relaxed)
+}
+
+/// Runs in the child of a fork, where only async-signal-safe work is allowed: two atomic stores are.
 extern "C" fn count_fork() {
+    SURVIVOR.store(THREAD_NUMBER.get(), Ordering::Relaxed);
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }

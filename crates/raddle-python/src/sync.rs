@@ -1,0 +1,555 @@
+//! `Lock`, `RLock` and `Counter`: the engine's, with the faces of those in `threading`.
+
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use pyo3::{ffi, intern};
+
+use raddle::sync::{Attempt, NotHeld, RawLock, ReentrantRawLock, Woken};
+use raddle::waits::{Awaited, Description, Look, ThreadNumber};
+
+use crate::enter::{self, Slept};
+use crate::names::Names;
+
+/// Where a lock was taken: noted by its holder each time, made readable only for a report.
+#[derive(Default)]
+struct Site(UnsafeCell<Option<(Py<PyAny>, i32)>>);
+
+// SAFETY: `note` is called by the holder of the lock, with the interpreter held. `read` is called with the interpreter held
+// too, and for a deadlock or a holder that has ended: even where several threads hold the interpreter at once, the holder
+// sleeps, or is gone, and notes nothing meanwhile; the graph's lock, which both have passed, orders the two.
+unsafe impl Sync for Site {}
+
+impl Site {
+    /// Notes the line of Python that runs on this thread, which holds the lock.
+    #[inline]
+    fn note(&self, py: Python<'_>) {
+        let Some((code, place)) = running_code(py) else { return };
+        // SAFETY: by the proof above nobody else looks.
+        let noted = unsafe { &mut *self.0.get() };
+        match noted {
+            Some((before, at)) if before.is(&code) => *at = place,
+            _ => {
+                let before = noted.replace((code.unbind(), place));
+                drop(before);
+            }
+        }
+    }
+
+    fn read(&self, py: Python<'_>) -> Option<String> {
+        // SAFETY: by the proof above nobody writes.
+        let (code, place) = unsafe { &*self.0.get() }.as_ref()?;
+        let code = code.bind(py);
+        let file = code.getattr(intern!(py, "co_filename")).ok()?;
+        let function = code.getattr(intern!(py, "co_name")).ok()?;
+        Some(format!("{file}:{} in {function}", line(code, *place)))
+    }
+}
+
+#[cfg(Py_3_11)]
+unsafe extern "C" {
+    // Public since 3.11; not among the declarations of pyo3.
+    fn PyFrame_GetLasti(frame: *mut ffi::PyFrameObject) -> std::ffi::c_int;
+}
+
+/// The code that runs in the innermost Python frame of this thread, and a number from which [`line`] makes its line.
+#[inline]
+fn running_code(py: Python<'_>) -> Option<(Bound<'_, PyAny>, i32)> {
+    // SAFETY: the interpreter is held. The frame is borrowed or NULL, and lives while we are called from it; its code is a
+    // new reference and never NULL.
+    unsafe {
+        let frame = ffi::PyEval_GetFrame();
+        if frame.is_null() {
+            return None;
+        }
+        let code = Bound::from_owned_ptr(py, ffi::PyFrame_GetCode(frame).cast());
+        #[cfg(Py_3_11)]
+        let place = PyFrame_GetLasti(frame);
+        #[cfg(not(Py_3_11))]
+        let place = ffi::PyFrame_GetLineNumber(frame);
+        Some((code, place))
+    }
+}
+
+#[cfg(Py_3_11)]
+fn line(code: &Bound<'_, PyAny>, place: i32) -> i32 {
+    // SAFETY: it is the code object that was noted, and an offset into it.
+    unsafe { ffi::PyCode_Addr2Line(code.as_ptr().cast(), place) }
+}
+
+#[cfg(not(Py_3_11))]
+fn line(_code: &Bound<'_, PyAny>, place: i32) -> i32 {
+    place
+}
+
+/// What both kinds of locks have.
+struct Core<L> {
+    lock: L,
+    name: Option<String>,
+    site: Site,
+}
+
+/// A lock of the engine: what this module needs of it.
+trait EngineLock: Send + Sync + Default + 'static {
+    fn raw(&self) -> &RawLock;
+    fn try_acquire(&self, me: ThreadNumber) -> bool;
+    fn release(&self, me: ThreadNumber) -> Result<(), NotHeld>;
+    /// The lock has been acquired by waiting.
+    fn note_acquired(&self) {}
+}
+
+impl EngineLock for RawLock {
+    fn raw(&self) -> &RawLock {
+        self
+    }
+
+    #[inline]
+    fn try_acquire(&self, me: ThreadNumber) -> bool {
+        Self::try_acquire(self, me)
+    }
+
+    #[inline]
+    fn release(&self, me: ThreadNumber) -> Result<(), NotHeld> {
+        Self::release(self, me)
+    }
+}
+
+impl EngineLock for ReentrantRawLock {
+    fn raw(&self) -> &RawLock {
+        Self::raw(self)
+    }
+
+    #[inline]
+    fn try_acquire(&self, me: ThreadNumber) -> bool {
+        Self::try_acquire(self, me)
+    }
+
+    #[inline]
+    fn release(&self, me: ThreadNumber) -> Result<(), NotHeld> {
+        Self::release(self, me)
+    }
+
+    fn note_acquired(&self) {
+        self.set_depth(1);
+    }
+}
+
+impl<L: EngineLock> Awaited for Core<L> {
+    fn held_up_by(&self, look: &Look<'_>) -> Option<Vec<ThreadNumber>> {
+        self.lock.raw().held_up_by(look)
+    }
+
+    fn describe(&self) -> Description {
+        let what = self.name.as_ref().map_or_else(|| "a lock without a name".into(), |name| format!("lock '{name}'"));
+        Description { what, taken_at: Python::attach(|py| self.site.read(py)) }
+    }
+}
+
+impl<L: EngineLock> Core<L> {
+    fn new(name: Option<String>) -> Arc<Self> {
+        Arc::new(Self { lock: L::default(), name, site: Site::default() })
+    }
+
+    /// Takes the lock, however long that takes.
+    #[inline]
+    fn enter(self: &Arc<Self>, py: Python<'_>) -> PyResult<bool> {
+        let me = ThreadNumber::current();
+        if self.lock.try_acquire(me) {
+            self.site.note(py);
+            return Ok(true);
+        }
+        self.wait(py, me, None)
+    }
+
+    fn acquire(self: &Arc<Self>, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
+        if blocking && timeout == -1.0 {
+            return self.enter(py);
+        }
+        let limit = limit_of(blocking, timeout)?;
+        let me = ThreadNumber::current();
+        if self.lock.try_acquire(me) {
+            self.site.note(py);
+            return Ok(true);
+        }
+        if limit.is_zero() {
+            return Ok(false);
+        }
+        self.wait(py, me, Instant::now().checked_add(limit))
+    }
+
+    #[cold]
+    fn wait(self: &Arc<Self>, py: Python<'_>, me: ThreadNumber, deadline: Option<Instant>) -> PyResult<bool> {
+        let attempt: Attempt<'_> = self.lock.raw().attempt(me);
+        let watch = || Arc::clone(self) as Arc<dyn Awaited>;
+        let is_taken = loop {
+            let woken =
+                enter::sleep(py, deadline, |until| match attempt.wait(until, deadline.is_none().then_some(&watch)) {
+                    Woken::TimedOut => Slept::TimedOut,
+                    Woken::Interrupted => Slept::Interrupted,
+                    other => Slept::Over(other),
+                })?;
+            match woken {
+                // The interpreter is held again: until now others could go on with the lock.
+                Some(Woken::Look) if attempt.try_acquire() => break true,
+                Some(Woken::Look) => {}
+                Some(Woken::Acquired) => break true,
+                Some(Woken::Deadlock(deadlock)) => return Err(Names::deadlock(py, &deadlock)),
+                Some(Woken::HolderEnded) => {
+                    let Description { what, taken_at } = self.describe();
+                    return Err(Names::holder_ended(py, &what, taken_at));
+                }
+                Some(Woken::TimedOut | Woken::Interrupted) | None => break false,
+            }
+        };
+        if is_taken {
+            self.lock.note_acquired();
+            self.site.note(py);
+        }
+        Ok(is_taken)
+    }
+
+    #[inline]
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        self.lock.release(ThreadNumber::current()).map_err(|_| self.not_held(py))
+    }
+
+    #[cold]
+    fn not_held(&self, py: Python<'_>) -> PyErr {
+        let what = self.name.as_ref().map_or_else(|| "a lock".into(), |name| format!("lock '{name}'"));
+        Names::not_held(py, &what, self.lock.raw().holder_ident(), self.lock.raw().holder().is_some())
+    }
+
+    fn is_locked(&self) -> bool {
+        self.lock.raw().holder().is_some()
+    }
+
+    fn statistics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let now = self.lock.raw().statistics();
+        let seconds = |time: Duration| time.as_secs_f64();
+        let figures = (now.acquisitions, now.contended, seconds(now.total_wait), seconds(now.longest_wait));
+        Names::lock_statistics(py, figures, self.lock.raw().holder_ident())
+    }
+
+    fn repr(&self, slf: &Bound<'_, PyAny>) -> PyResult<String> {
+        let state = if self.is_locked() { "locked" } else { "unlocked" };
+        let name = self.name.as_ref().map(|name| format!(" '{name}'")).unwrap_or_default();
+        let class = slf.get_type().fully_qualified_name()?;
+        Ok(format!("<{state} {class}{name} object at {:#x}>", slf.as_ptr() as usize))
+    }
+}
+
+/// How long `acquire` may wait: the standard library's rules and words.
+fn limit_of(blocking: bool, timeout: f64) -> PyResult<Duration> {
+    if !blocking && timeout != -1.0 {
+        return Err(PyValueError::new_err("can't specify a timeout for a non-blocking call"));
+    }
+    if !blocking {
+        return Ok(Duration::ZERO);
+    }
+    if timeout < 0.0 || timeout.is_nan() {
+        return Err(PyValueError::new_err("timeout value must be a non-negative number"));
+    }
+    // 2^63 nanoseconds, as `threading.TIMEOUT_MAX`.
+    const LONGEST: f64 = 9_223_372_036.0;
+    if timeout > LONGEST {
+        return Err(PyOverflowError::new_err("timeout value is too large"));
+    }
+    Ok(Duration::from_secs_f64(timeout))
+}
+
+/// A lock that belongs to the thread that took it, and that tells of a deadlock in place of hanging.
+///
+/// As :class:`threading.Lock`, but for two differences: releasing it from another thread than the
+/// one that took it raises ``RuntimeError``, and taking it again in the thread that holds it, without
+/// a time limit, raises `DeadlockError`.
+///
+/// Parameters
+/// ----------
+/// name : str, optional
+///     A name for reports.
+///
+/// Examples
+/// --------
+/// >>> from raddle import Lock
+/// >>> lock = Lock(name="accounts")
+/// >>> with lock:
+/// ...     lock.locked()
+/// True
+/// >>> lock.statistics().acquisitions
+/// 1
+#[pyclass(module = "raddle", frozen, weakref, subclass)]
+pub(crate) struct Lock(Arc<Core<RawLock>>);
+
+#[pymethods]
+impl Lock {
+    #[new]
+    #[pyo3(signature = (*, name=None))]
+    fn new(name: Option<String>) -> Self {
+        Self(Core::new(name))
+    }
+
+    /// Take the lock; return whether it was taken.
+    ///
+    /// Parameters
+    /// ----------
+    /// blocking : bool
+    ///     Whether to wait until it is free.
+    /// timeout : float
+    ///     Seconds to wait at most; -1 for no limit. Such a wait is never part of a deadlock.
+    ///
+    /// Raises
+    /// ------
+    /// DeadlockError
+    ///     Threads wait for each other in a circle, which this wait would close; or the thread that
+    ///     holds the lock has ended. Never with `timeout`, nor without `blocking`.
+    #[pyo3(signature = (blocking=true, timeout=-1.0))]
+    fn acquire(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] blocking: bool, timeout: f64) -> PyResult<bool> {
+        self.0.acquire(py, blocking, timeout)
+    }
+
+    /// Give the lock up.
+    ///
+    /// Raises
+    /// ------
+    /// RuntimeError
+    ///     The calling thread does not hold it.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.release(py)
+    }
+
+    /// Return whether a thread holds the lock.
+    fn locked(&self) -> bool {
+        self.0.is_locked()
+    }
+
+    /// Return how often the lock was taken and how long threads waited for it: a `LockStatistics`.
+    fn statistics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.0.statistics(py)
+    }
+
+    /// The name for reports, or None.
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        self.0.enter(py)
+    }
+
+    #[pyo3(signature = (_type=None, _value=None, _traceback=None, /))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _type: Option<&Bound<'_, PyAny>>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.0.release(py)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        slf.get().0.repr(slf.as_any())
+    }
+
+    /// Make the lock free, in the child of a fork: for `threading`, which does so with locks inside its own.
+    fn _at_fork_reinit(&self) {
+        self.0.lock.reset();
+    }
+}
+
+/// A lock that the thread that holds it may take again; it is free when it was released as often.
+///
+/// As :class:`threading.RLock`; a deadlock between threads raises `DeadlockError` in place of hanging.
+///
+/// Parameters
+/// ----------
+/// name : str, optional
+///     A name for reports.
+///
+/// Examples
+/// --------
+/// >>> from raddle import RLock
+/// >>> lock = RLock()
+/// >>> with lock, lock:
+/// ...     lock.statistics().holder
+/// 'MainThread'
+#[pyclass(module = "raddle", frozen, weakref, subclass)]
+pub(crate) struct RLock(Arc<Core<ReentrantRawLock>>);
+
+#[pymethods]
+impl RLock {
+    #[new]
+    #[pyo3(signature = (*, name=None))]
+    fn new(name: Option<String>) -> Self {
+        Self(Core::new(name))
+    }
+
+    /// Take the lock, once more if this thread holds it; return whether it was taken.
+    ///
+    /// Parameters
+    /// ----------
+    /// blocking : bool
+    ///     Whether to wait until no other thread holds it.
+    /// timeout : float
+    ///     Seconds to wait at most; -1 for no limit. Such a wait is never part of a deadlock.
+    ///
+    /// Raises
+    /// ------
+    /// DeadlockError
+    ///     Threads wait for each other in a circle, which this wait would close; or the thread that
+    ///     holds the lock has ended. Never with `timeout`, nor without `blocking`.
+    #[pyo3(signature = (blocking=true, timeout=-1.0))]
+    fn acquire(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] blocking: bool, timeout: f64) -> PyResult<bool> {
+        self.0.acquire(py, blocking, timeout)
+    }
+
+    /// Give the lock up once.
+    ///
+    /// Raises
+    /// ------
+    /// RuntimeError
+    ///     The calling thread does not hold it.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.release(py)
+    }
+
+    /// Return whether a thread holds the lock.
+    fn locked(&self) -> bool {
+        self.0.is_locked()
+    }
+
+    /// Return how often the lock was taken and how long threads waited for it: a `LockStatistics`.
+    fn statistics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.0.statistics(py)
+    }
+
+    /// The name for reports, or None.
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        self.0.enter(py)
+    }
+
+    #[pyo3(signature = (_type=None, _value=None, _traceback=None, /))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _type: Option<&Bound<'_, PyAny>>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.0.release(py)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let this = &slf.get().0;
+        let repr = this.repr(slf.as_any())?;
+        let count = this.lock.depth(ThreadNumber::current());
+        Ok(repr.replacen(" object at", &format!(" object count={count} at"), 1))
+    }
+
+    // What follows is private in the standard library, and what its `Condition` needs.
+
+    /// Whether the calling thread holds the lock.
+    fn _is_owned(&self) -> bool {
+        self.0.lock.depth(ThreadNumber::current()) > 0
+    }
+
+    /// How often the calling thread holds the lock.
+    fn _recursion_count(&self) -> u64 {
+        self.0.lock.depth(ThreadNumber::current())
+    }
+
+    /// Give the lock up altogether; return what `_acquire_restore` needs.
+    fn _release_save(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let depth = self.0.lock.depth(ThreadNumber::current());
+        if depth == 0 {
+            return Err(PyRuntimeError::new_err("cannot release un-acquired lock"));
+        }
+        self.0.lock.set_depth(1);
+        self.0.release(py)?;
+        Ok((depth, raddle::os::thread_ident()))
+    }
+
+    /// Take the lock as often as it was held before.
+    fn _acquire_restore(&self, py: Python<'_>, state: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let depth: u64 = state.get_item(0)?.extract()?;
+        self.0.enter(py)?;
+        self.0.lock.set_depth(depth);
+        Ok(())
+    }
+
+    /// Make the lock free, in the child of a fork: for `threading`, which does so with locks inside its own.
+    fn _at_fork_reinit(&self) {
+        self.0.lock.raw().reset();
+    }
+}
+
+/// As the standard library, takes anything that is true or false.
+fn truth(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.is_truthy()
+}
+
+/// An integer that any number of threads can add to; no addition is lost, and no lock is needed.
+///
+/// Parameters
+/// ----------
+/// value : int
+///     Where it starts.
+///
+/// Examples
+/// --------
+/// >>> from raddle import Counter
+/// >>> counter = Counter()
+/// >>> counter.add(), counter.add(10)
+/// (1, 11)
+/// >>> counter.value
+/// 11
+#[pyclass(module = "raddle", frozen, weakref)]
+pub(crate) struct Counter(raddle::sync::Counter);
+
+#[pymethods]
+impl Counter {
+    #[new]
+    #[pyo3(signature = (value=0))]
+    fn new(value: i64) -> Self {
+        Self(raddle::sync::Counter::new(value))
+    }
+
+    /// Add `n` and return the new value.
+    ///
+    /// Raises
+    /// ------
+    /// OverflowError
+    ///     The sum does not fit into 64 bits; the counter has kept its value.
+    #[pyo3(signature = (n=1))]
+    fn add(&self, n: i64) -> PyResult<i64> {
+        self.0.add(n).map_err(|error| PyOverflowError::new_err(error.to_string()))
+    }
+
+    /// The present value.
+    #[getter]
+    fn value(&self) -> i64 {
+        self.0.value()
+    }
+
+    fn __int__(&self) -> i64 {
+        self.0.value()
+    }
+
+    fn __index__(&self) -> i64 {
+        self.0.value()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Counter({})", self.0.value())
+    }
+}

@@ -1,0 +1,229 @@
+"""`Thread`: a `threading.Thread` that gives the result of its function."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ._futures import Future
+
+__all__ = ["Thread"]
+
+#: Threads that ended with an error for which nobody has asked yet.
+_unasked: weakref.WeakSet[Thread] = weakref.WeakSet()
+
+
+class Thread(threading.Thread):
+    """A thread whose function's value or error `result` gives.
+
+    Everything else is as in :class:`threading.Thread`, its parent. An error that nobody asks for goes
+    to ``threading.excepthook``: when the thread object is dropped, or when the program ends.
+
+    Parameters
+    ----------
+    group : None
+        As in the standard library: nothing else is allowed.
+    target : callable, optional
+        The function to call. A subclass may override `run` instead; its value is the result then.
+    name : str, optional
+        The thread's name, for reports.
+    args : iterable
+        Arguments of the call.
+    kwargs : mapping, optional
+        Keyword arguments of the call.
+    daemon : bool, optional
+        Whether the program ends without waiting for the thread.
+
+    Examples
+    --------
+    >>> from raddle import Thread
+    >>> thread = Thread(target=pow, args=(2, 10))
+    >>> thread.start()
+    >>> thread.result()
+    1024
+    """
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+    ) -> None:
+        super().__init__(group, target, name, args, kwargs, daemon=daemon)
+        self._outcome: Future[Any] = Future()
+        self._is_asked = False
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises
+        ------
+        RuntimeError
+            It has been started before, or the system starts no thread.
+        """
+        if self.ident is None and not self._started.is_set():  # type: ignore[attr-defined]
+            # What runs is wrapped on the instance, so that a `run` that a subclass overrides, or that
+            # a tool has replaced, gives its value too.
+            vars(self)["run"] = _Body(self, self.run)
+        try:
+            super().start()
+        except BaseException:
+            if self.ident is None:
+                vars(self).pop("run", None)
+            raise
+
+    def run(self) -> Any:
+        """Call the target, and return its value."""
+        try:
+            if self._target is not None:  # type: ignore[attr-defined]
+                return self._target(*self._args, **self._kwargs)  # type: ignore[attr-defined]
+            return None
+        finally:
+            # As the standard library does: an argument may refer to the thread.
+            del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait until the function has returned, and return its value or raise its error.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Raises
+        ------
+        TimeoutError
+            The function has not returned in time.
+        DeadlockError
+            This and other threads would wait for each other in a circle; never with `timeout`.
+        RuntimeError
+            The thread has not been started, or is the calling one, or stayed behind in the parent
+            of a fork.
+        BaseException
+            Whatever the function raised, with its traceback.
+        """
+        self._check_awaitable("the result of ")
+        self._is_asked = True
+        _unasked.discard(self)
+        try:
+            return self._outcome.result(timeout)
+        except BaseException:
+            # The caller has not got the error if it has not come yet.
+            if not self._outcome.done():
+                self._is_asked = False
+            raise
+
+    def done(self) -> bool:
+        """Return whether the function has returned or raised."""
+        return self._outcome.done()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the thread ends.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Raises
+        ------
+        DeadlockError
+            This and other threads would wait for each other in a circle; never with `timeout`.
+        RuntimeError
+            The thread has not been started, or is the calling one.
+        """
+        # What comes after the function is short, and depends on nobody.
+        if timeout is None and self.is_alive() and self is not threading.current_thread():
+            self._outcome.exception()
+        super().join(timeout)
+
+    def _check_awaitable(self, what: str) -> None:
+        if self._outcome.done():
+            return
+        if self is threading.current_thread():
+            raise RuntimeError(f"a thread cannot wait for {what}itself")
+        if self.ident is None:
+            raise RuntimeError(f"cannot wait for {what}a thread that has not been started")
+        if not self.is_alive() and not self._outcome.done():
+            raise RuntimeError(
+                f"thread {self.name!r} stayed behind in the parent process when this one was forked"
+            )
+
+    def _report(self) -> None:
+        error = self._outcome.exception(0)
+        if error is not None:
+            arguments = (type(error), error, error.__traceback__, self)
+            threading.excepthook(threading.ExceptHookArgs(arguments))
+
+    def __del__(self) -> None:
+        # Half made, it has nothing to report.
+        if vars(self).get("_outcome") is not None and self._is_unasked():
+            self._is_asked = True
+            self._report()
+
+    def _is_unasked(self) -> bool:
+        return not self._is_asked and self._outcome.done()
+
+
+class _Body:
+    """What a thread runs: its function, the end of which completes the future.
+
+    It stays on the thread object only until it begins: a cycle would keep the thread from being
+    dropped, and with it an error from being told.
+    """
+
+    def __init__(self, thread: Thread, run: Callable[[], object]) -> None:
+        self.thread: Thread | None = thread
+        self.function = self._direct(thread, run)
+
+    @staticmethod
+    def _direct(thread: Thread, run: Callable[[], object]) -> Callable[[], object]:
+        # The frame of a method refers to the thread, and the traceback of an error to the frame.
+        if getattr(run, "__func__", None) is not Thread.run:
+            return run
+        fields = vars(thread)
+        target, args, kwargs = (fields.pop(name) for name in ("_target", "_args", "_kwargs"))
+        return (lambda: None) if target is None else _call(target, args, kwargs)
+
+    def __call__(self) -> None:
+        thread, function = self.thread, self.function
+        assert thread is not None, "a thread begins once"
+        self.thread = None
+        del self.function
+        vars(thread).pop("run", None)
+        outcome = thread._outcome
+        outcome._begin_on_this_thread(f"thread {thread.name!r}")
+        try:
+            value = function()
+        except BaseException as error:
+            # Without this frame, which refers to the thread.
+            traceback = error.__traceback__ and error.__traceback__.tb_next
+            outcome.set_exception(error.with_traceback(traceback))
+            if not thread._is_asked:
+                _unasked.add(thread)
+        else:
+            outcome.set_result(value)
+
+
+def _call(
+    target: Callable[..., object], args: Iterable[Any], kwargs: Mapping[str, Any]
+) -> Callable[[], object]:
+    from functools import partial
+
+    return partial(target, *args, **kwargs)
+
+
+@atexit.register
+def _report_unasked() -> None:
+    # By now all threads for which the program waits have ended.
+    for thread in list(_unasked):
+        if thread._is_unasked():
+            thread._is_asked = True
+            thread._report()
