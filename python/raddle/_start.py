@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from . import _native
+from ._errors import RaddleError
 
 
 def make_thread(body: Callable[[], None], name: str) -> threading.Thread:
@@ -92,6 +93,11 @@ def _at_exit() -> None:
             leave(pools)
         else:
             wait_after_interrupt(pools)
+    except RaddleError as deadlock:
+        # A task waits for a lock that this thread has kept, say: the end of the program frees it.
+        say(f"left without waiting for tasks that could never end: {deadlock}")
+        for pool in pools:
+            pool.forsake()
 
 
 # As the standard library does: before the interpreter waits for other threads, and while everything

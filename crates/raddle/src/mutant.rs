@@ -22,6 +22,8 @@ pub(crate) enum Mutant {
     SleepBesideAFreeLock,
     /// A lock is released without release ordering.
     RelaxedRelease,
+    /// A thread that was called to a lock never arrives, on paper.
+    StayOnTheWay,
     /// A thread sleeps without having registered its wait.
     SleepUnregistered,
     /// A thread ends with a lock, and wakes nobody who waits for it.

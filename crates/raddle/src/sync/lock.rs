@@ -179,18 +179,15 @@ impl<T: ?Sized> Lock<T> {
     }
 
     /// Blocks until the lock is free, but for `timeout` at most. Such a wait is never part of a deadlock.
-    ///
-    /// # Errors
-    /// The holder has ended.
     #[track_caller]
-    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<Guard<'_, T>>, LockError> {
+    pub fn acquire_timeout(&self, timeout: Duration) -> Option<Guard<'_, T>> {
         let place = Location::caller();
         let is_taken = self.core.raw.try_acquire(ThreadNumber::current())
-            || wait(&self.core.raw, deadline_after(timeout), || Arc::clone(&self.core) as _)?;
-        Ok(is_taken.then(|| {
+            || wait(&self.core.raw, deadline_after(timeout), || Arc::clone(&self.core) as _).unwrap_or(false);
+        is_taken.then(|| {
             self.core.label.note(place);
             self.guard()
-        }))
+        })
     }
 
     /// How often it was taken, and how long threads waited for it.

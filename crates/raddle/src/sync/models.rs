@@ -116,6 +116,36 @@ fn a_release_without_release_ordering_is_caught() {
     );
 }
 
+/// Three threads come once each: one may be on its way while another waits on.
+fn three_come_and_go() {
+    let world = World::with_threads(3);
+    let core = Arc::new(Core(RawLock::new()));
+    let come = |world: &World, core: &Arc<Core>, number| {
+        let me = World::number(number);
+        assert_eq!(world.acquire(me, core), Woken::Acquired);
+        world.release(me, core);
+    };
+    let others: Vec<_> = (2..=3)
+        .map(|number| {
+            let (world, core) = (Arc::clone(&world), Arc::clone(&core));
+            thread::spawn(move || come(&world, &core, number))
+        })
+        .collect();
+    come(&world, &core, 1);
+    come(&world, &core, 1);
+    others.into_iter().for_each(|other| other.join().expect("it does not panic"));
+}
+
+#[test]
+fn who_waits_behind_one_on_the_way_is_woken() {
+    explore(three_come_and_go);
+}
+
+#[test]
+fn staying_on_the_way_is_caught() {
+    assert_caught("sync::models::staying_on_the_way_is_caught", Mutant::StayOnTheWay, three_come_and_go);
+}
+
 /// Takes two locks one after the other; in a deadlock, lets go of the first. Tells whether it got the error.
 fn take_both(world: &World, me: ThreadNumber, first: &Arc<Core>, second: &Arc<Core>) -> bool {
     assert_eq!(world.acquire(me, first), Woken::Acquired);

@@ -260,14 +260,27 @@ impl Attempt<'_> {
     }
 
     pub(crate) fn wait_in(&self, waits: &Waits, deadline: Option<Instant>, watch: Option<Watch<'_>>) -> Woken {
-        let lock = self.lock;
-        if lock.spin.until(|| lock.holder().is_none()) {
+        if self.lock.spin.until(|| self.lock.holder().is_none()) {
             return Woken::Look;
         }
+        loop {
+            // Where another was faster, it goes back to sleep here: in a host with an interpreter, to come for that in vain
+            // would cost everybody a switch.
+            match self.sleep(waits, deadline, watch) {
+                Woken::Look if self.lock.holder().is_some() => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Sleeps once.
+    fn sleep(&self, waits: &Waits, deadline: Option<Instant>, watch: Option<Watch<'_>>) -> Woken {
+        let (lock, sleeper) = (self.lock, &self.sleeper);
         let mut has_holder_ended = false;
-        let queued = waits.queue_up(lock.key(), &self.sleeper, watch.map(|awaited| awaited()), |idents| {
+        let queued = waits.queue_up(lock.key(), sleeper, watch.map(|awaited| awaited()), |idents| {
             let announced = self.announce();
-            has_holder_ended = announced.is_some_and(|holder| !idents.contains_key(&holder));
+            // A wait with a time limit just lasts that long.
+            has_holder_ended = watch.is_some() && announced.is_some_and(|holder| !idents.contains_key(&holder));
             announced.is_some() && !has_holder_ended
         });
         match queued {
@@ -276,16 +289,16 @@ impl Attempt<'_> {
             QueuedUp::LookAgain => return Woken::Look,
             QueuedUp::Yes => {}
         }
-        let waited = self.sleeper.signal.sleep_until(deadline);
-        match waits.leave_queue(lock.key(), &self.sleeper) {
+        let waited = sleeper.signal.sleep_until(deadline);
+        match waits.leave_queue(lock.key(), sleeper) {
             Left::Handed => {
                 lock.tally.count();
-                lock.tally.count_wait(self.sleeper.since.elapsed());
+                lock.tally.count_wait(sleeper.since.elapsed());
                 Woken::Acquired
             }
             // The call must not be lost: it may be the only one for those who still sleep.
             Left::Called => {
-                self.sleeper.signal.try_take();
+                sleeper.signal.try_take();
                 Woken::Look
             }
             Left::Unasked => match waited {
