@@ -1,4 +1,4 @@
-"""`DeadlockError`: what the engine's graph of waits has found, with the names and lines of Python."""
+"""`DeadlockError`: what the engine's graph of waits has found, in the names and lines of Python."""
 
 from __future__ import annotations
 
@@ -30,10 +30,15 @@ class DeadlockLink:
     waits_at : str or None
         The line of source at which it waits: ``bank.py:12 in transfer``.
     held_by : tuple of str
-        The threads on which that depends: the holder of the lock, the runner of the task, or, for a
-        task that nobody has begun, all workers of the pool. The thread of the next link is among them.
+        The threads on which that depends: the holder of the lock, the runner of the task, or, for
+        a task that nobody has begun, all workers of the pool. The thread of the next link is one.
     taken_at : str or None
         The line of source at which the lock was taken; None if it is no lock.
+
+    Examples
+    --------
+    >>> print(DeadlockLink("t1", 1, "lock 'b'", "bank.py:8 in move", ("t2",), "bank.py:5 in move"))
+    't1' waits for lock 'b' at bank.py:8 in move; 't2' took it at bank.py:5 in move
     """
 
     thread: str
@@ -56,20 +61,22 @@ class DeadlockLink:
 class DeadlockError(RaddleError, RuntimeError):
     """Threads wait for each other in a circle, and this wait would have closed it.
 
-    Of the threads of a circle one gets the error: when it lets go of what it holds, as ``with`` does
-    by itself, the others go on. It is raised only where none of them could have gone on, so never for
-    a wait with a time limit. It is also raised for a lock whose holder has ended without releasing it.
+    Of the threads of a circle one gets the error: when it lets go of what it holds, as ``with``
+    does by itself, the others go on. It is raised only where none of them could have gone on, so
+    never for a wait with a time limit. It is also raised for a lock whose holder has ended without
+    releasing it.
 
     Attributes
     ----------
     cycle : tuple of DeadlockLink
-        The circle. The first link is the thread that got the error; each waits for the thread of the
-        next one, the last for the first.
+        The circle. The first link is the thread that got the error; each waits for the thread of
+        the next one, the last for the first.
 
     Notes
     -----
-    The waits of `Lock`, `RLock`, `Thread` and of the futures and executors of raddle are known; those
-    of other objects are not, and a thread that waits for one of them counts as one that may go on.
+    The waits of `Lock`, `RLock`, `Thread` and of the futures and executors of raddle are known;
+    those of other objects are not: a thread that waits for one of them counts as one that may go
+    on.
 
     References
     ----------
@@ -129,7 +136,7 @@ def _message(cycle: tuple[DeadlockLink, ...]) -> str:
     if all(link.taken_at for link in cycle):
         advice = "Taking the locks in the same order everywhere prevents this."
     elif any(link.taken_at for link in cycle):
-        advice = "Not waiting for tasks or threads while holding a lock that they need prevents this."
+        advice = "Not waiting for a task or thread while holding a lock that it needs prevents this."
     else:
         advice = (
             "More workers, or not waiting inside a task for another task of the same pool, "

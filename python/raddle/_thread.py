@@ -19,8 +19,8 @@ _unasked: weakref.WeakSet[Thread] = weakref.WeakSet()
 class Thread(threading.Thread):
     """A thread whose function's value or error `result` gives.
 
-    Everything else is as in :class:`threading.Thread`, its parent. An error that nobody asks for goes
-    to ``threading.excepthook``: when the thread object is dropped, or when the program ends.
+    Everything else is as in :class:`threading.Thread`, its parent. An error that nobody asks for
+    goes to ``threading.excepthook``: when the thread object is dropped, or when the program ends.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ class Thread(threading.Thread):
             It has been started before, or the system starts no thread.
         """
         if self.ident is None and not self._started.is_set():  # type: ignore[attr-defined]
-            # What runs is wrapped on the instance, so that a `run` that a subclass overrides, or that
-            # a tool has replaced, gives its value too.
+            # What runs is wrapped on the instance, so that a `run` that a subclass overrides, or
+            # that a tool has replaced, gives its value too.
             vars(self)["run"] = _Body(self, self.run)
         try:
             super().start()
