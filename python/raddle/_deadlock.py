@@ -136,7 +136,7 @@ def _message(cycle: tuple[DeadlockLink, ...]) -> str:
     if all(link.taken_at for link in cycle):
         advice = "Taking the locks in the same order everywhere prevents this."
     elif any(link.taken_at for link in cycle):
-        advice = "Not waiting for a task or thread while holding a lock that it needs prevents this."
+        advice = "Not waiting for a task or thread with a lock held that it needs prevents this."
     else:
         advice = (
             "More workers, or not waiting inside a task for another task of the same pool, "
