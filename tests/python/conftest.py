@@ -138,6 +138,23 @@ def make_any(request: pytest.FixtureRequest, executors: list[Any]) -> Callable[.
 
 
 @pytest.fixture
+def start(raddle: ModuleType) -> Iterator[Callable[..., Any]]:
+    """Starts threads of raddle, or of another kind, and sees to their end."""
+    made: list[Any] = []
+
+    def start(target: Callable[..., Any], *args: Any, kind: Any = None, **kwargs: Any) -> Any:
+        kind = kind or raddle.Thread
+        made.append(kind(target=target, args=args, daemon=True, **kwargs))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for thread in made:
+        thread.join(timeout=SECONDS_OF_A_PHASE / 3)
+        assert not thread.is_alive(), f"{thread} does not end"
+
+
+@pytest.fixture
 def no_collector() -> Iterator[None]:
     """Without the cyclic collector: what is freed meanwhile is freed by its reference count."""
     gc.collect()
