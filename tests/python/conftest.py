@@ -6,6 +6,7 @@ import faulthandler
 import gc
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -137,19 +138,36 @@ def make_any(request: pytest.FixtureRequest, executors: list[Any]) -> Callable[.
     return make
 
 
+class Starter:
+    """Starts threads of raddle, or of another kind, and makes events that let them go on."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self.threads: list[Any] = []
+        self.gates: list[threading.Event] = []
+
+    def __call__(
+        self, target: Callable[..., Any], *args: Any, kind: Any = None, **kwargs: Any
+    ) -> Any:
+        thread = (kind or self._kind)(target=target, args=args, daemon=True, **kwargs)
+        self.threads.append(thread)
+        thread.start()
+        return thread
+
+    def gate(self) -> threading.Event:
+        """Make an event that is set at the test's end at the latest."""
+        self.gates.append(threading.Event())
+        return self.gates[-1]
+
+
 @pytest.fixture
-def start(raddle: ModuleType) -> Iterator[Callable[..., Any]]:
-    """Starts threads of raddle, or of another kind, and sees to their end."""
-    made: list[Any] = []
-
-    def start(target: Callable[..., Any], *args: Any, kind: Any = None, **kwargs: Any) -> Any:
-        kind = kind or raddle.Thread
-        made.append(kind(target=target, args=args, daemon=True, **kwargs))
-        made[-1].start()
-        return made[-1]
-
-    yield start
-    for thread in made:
+def start(raddle: ModuleType) -> Iterator[Starter]:
+    """Starts threads, and sees to their end."""
+    starter = Starter(raddle.Thread)
+    yield starter
+    for gate in starter.gates:
+        gate.set()
+    for thread in starter.threads:
         thread.join(timeout=SECONDS_OF_A_PHASE / 3)
         assert not thread.is_alive(), f"{thread} does not end"
 

@@ -403,7 +403,7 @@ def test_a_cycle_through_a_standard_future_is_not_reported(raddle, start):
 
 
 def test_a_lock_that_is_held_for_long_is_no_deadlock(raddle, start):
-    lock, gate, held = raddle.Lock(), threading.Event(), threading.Event()
+    lock, gate, held = raddle.Lock(), start.gate(), threading.Event()
 
     def hold():
         with lock:
@@ -517,7 +517,7 @@ def test_a_lock_whose_holder_has_ended_raises_and_says_so(raddle, kind, start):
 
 
 def test_a_lock_whose_holder_ends_tells_those_who_wait_already(raddle, kind, start):
-    lock, held, gate = kind(name="orphan"), threading.Event(), threading.Event()
+    lock, held, gate = kind(name="orphan"), threading.Event(), start.gate()
 
     def leave():
         lock.acquire()
@@ -572,7 +572,7 @@ def test_a_lock_passed_around_in_a_hurry_is_never_reported(raddle, kind, start):
 
 
 def test_the_time_of_a_timed_wait_is_kept(raddle, start):
-    lock, held, gate = raddle.Lock(), threading.Event(), threading.Event()
+    lock, held, gate = raddle.Lock(), threading.Event(), start.gate()
 
     def hold():
         with lock:
