@@ -1,6 +1,7 @@
 """``python -m benchmarks [names ...]``: measure, print, write results, rewrite the README's table.
 
-Names are suites (``threads``, ``rust``) or cases of ``threads``; ``threads`` when none is given.
+Names are suites (``threads``, ``locks``, ``rust``) or cases of ``threads`` and ``locks``;
+``threads`` when none is given.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import machine, readme, report, rust
+from benchmarks import locks, machine, readme, report, rust, threads
 from benchmarks.measure import measure_apart
-from benchmarks.model import RADDLE, Result
-from benchmarks.threads import CASES
+from benchmarks.model import RADDLE, Case, Result
+
+#: The suites whose cases are measured here, each with its cases and the columns of its table.
+SUITES = {
+    "threads": (threads.CASES, report.THREAD_COLUMNS),
+    "locks": (locks.CASES, locks.COLUMNS),
+}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options; an unknown name ends the program with the known ones."""
-    known = ["threads", "rust", *(case.name for case in CASES)]
+    cases = [case.name for cases, _ in SUITES.values() for case in cases]
+    known = [*SUITES, "rust", *cases]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(known))
     parser.add_argument("--quick", action="store_true", help="try it out: results not written")
@@ -30,8 +37,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--subject",
         default=RADDLE,
         metavar="MODULE",
-        help="measure another module in raddle's place (concurrent.futures: how far from 1x two "
-        "equal contenders come out); results not written",
+        help="measure another module in raddle's place (concurrent.futures, or threading for the "
+        "cases of locks: how far from 1x two equal contenders come out); results not written",
     )
     options = parser.parse_args(arguments)
     for name in options.names:
@@ -40,11 +47,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def run_threads(names: Sequence[str], options: argparse.Namespace) -> list[Result]:
-    """Measure the named cases, all of them for ``threads``, and print each at once."""
-    chosen = CASES if "threads" in names else [case for case in CASES if case.name in names]
+def run_cases(cases: Sequence[Case], options: argparse.Namespace) -> list[Result]:
+    """Measure the cases and print each at once."""
     results = []
-    for case in chosen:
+    for case in cases:
         results.append(measure_apart(case, options.subject, options.quick))
         print(report.live_line(results[-1]), flush=True)
     return results
@@ -81,8 +87,10 @@ def measure(names: Sequence[str], options: argparse.Namespace) -> list[dict[str,
     described = machine.describe()
     machine.warn_unless_quiet(described)
     suites = []
-    if threads := run_threads(names, options):
-        suites.append(suite("threads", report.THREAD_COLUMNS, threads, described))
+    for name, (cases, columns) in SUITES.items():
+        chosen = cases if name in names else [case for case in cases if case.name in names]
+        if chosen:
+            suites.append(suite(name, columns, run_cases(chosen, options), described))
     if "rust" in names:
         engine = rust.run(options.quick)
         print("\n".join(report.live_line(result) for result in engine))
@@ -125,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     results = [Result.from_json(case) for measured in suites for case in measured["cases"]]
     print(summary(results))
-    whole = set(names) <= {"threads", "rust"}
+    whole = set(names) <= {*SUITES, "rust"}
     if whole and options.subject == RADDLE and not (options.quick or options.no_write):
         write(suites)
     lost = any(result.verdict in ("missed", "failed") for result in results)

@@ -7,6 +7,7 @@ it.  So the record holds no more than what is so, and a thread that it shows as 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ class Held:
     holder: int | None = None
     depth: int = 0
 
-    def told(self) -> str:
-        return f"lock {self.name!r}"
+    def is_told_by(self, text: str) -> bool:
+        return text == f"lock {self.name!r}"
 
     def providers(self) -> list[int] | None:
         return None if self.holder is None else [self.holder]
@@ -36,8 +37,8 @@ class Life:
     ident: int = 0
     ended: bool = False
 
-    def told(self) -> str:
-        return f"the end of thread {self.name!r}"
+    def is_told_by(self, text: str) -> bool:
+        return text == f"the end of thread {self.name!r}"
 
     def providers(self) -> list[int] | None:
         return None if self.ended or not self.ident else [self.ident]
@@ -51,8 +52,8 @@ class Work:
     runner: int | None = None
     done: bool = False
 
-    def told(self) -> str:
-        return "a task"
+    def is_told_by(self, text: str) -> bool:
+        return text == "a task" or re.fullmatch(r"(all|the first) of \d+ tasks", text) is not None
 
     def providers(self) -> list[int] | None:
         if self.done:
@@ -158,9 +159,8 @@ class Record:
         assert link.ident in stuck, f"{link.thread} could have gone on"
         assert link.thread == self._names[link.ident], f"{link.thread} has another name"
         resources = self._waits[link.ident].resources
-        assert link.waits_for in {r.told() for r in resources}, (
-            f"does not wait for {link.waits_for}"
-        )
+        told = [r for r in resources if r.is_told_by(link.waits_for)]
+        assert told, f"{link.thread} does not wait for {link.waits_for}"
         withheld = self._names_of([r for r in resources if is_withheld(r, stuck)])
         assert following.thread in withheld, f"{following.thread} withholds nothing"
         known = self._names_of(resources)

@@ -71,7 +71,7 @@ def test_the_report_of_a_full_pool_names_its_workers(raddle, make_raddle, worker
         assert link.waits_for.startswith("a task")
         assert set(link.held_by) == names
         assert link.taken_at is None
-        assert link.waits_at.startswith("test_deadlock_pools.py:")
+        assert link.waits_at.startswith(f"{__file__}:")
     assert "crew" in str(error)
 
 

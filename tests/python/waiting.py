@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -41,5 +40,4 @@ def place(function: Callable[..., Any], mark: str) -> str:
     """The place that a message gives for the line of a function that ends with ``# mark``."""
     lines, first = inspect.getsourcelines(function)
     (number,) = [n for n, line in enumerate(lines, first) if line.rstrip().endswith(f"# {mark}")]
-    file = os.path.basename(inspect.getsourcefile(function) or "")
-    return f"{file}:{number} in {function.__name__}"
+    return f"{function.__code__.co_filename}:{number} in {function.__name__}"
