@@ -521,6 +521,21 @@ def test_a_lock_whose_holder_has_ended_raises_and_says_so(raddle, kind, start):
     assert lock.acquire(blocking=False) is False
 
 
+@pytest.mark.parametrize("way", ["thread", "bare"])
+def test_a_lock_taken_without_a_frame_of_the_users_has_no_place(raddle, start, way):
+    lock = raddle.Lock(name="orphan")
+    if way == "thread":
+        start(lock.acquire).join(timeout=SECONDS)
+    else:
+        _thread.start_new_thread(lock.acquire, ())
+        while lock.statistics().holder is not None or not lock.locked():
+            time.sleep(0)
+    with pytest.raises(raddle.DeadlockError) as raised:
+        lock.acquire()
+    assert raised.value.cycle[0].taken_at is None
+    assert "None" not in str(raised.value)
+
+
 def test_a_lock_whose_holder_ends_tells_those_who_wait_already(raddle, kind, start):
     lock, held, gate = kind(name="orphan"), threading.Event(), start.gate()
 

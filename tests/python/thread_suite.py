@@ -1,9 +1,9 @@
 """Runs the standard library's own tests of threads with ``raddle.Thread`` in the place of theirs.
 
-Stage: a program of its own (``python thread_suite.py``), because those tests count all threads of
-the interpreter.  Invariant: nobody but raddle itself sees the standard class: it is replaced before
-``test.test_threading`` is loaded, whose classes then derive from ours, and in every program that
-those tests start with ``-c``.  Writes one JSON object: test -> [verdict, traceback or reason].
+Stage: a program of its own (``python thread_suite.py FILE CLASS``), because those tests count all
+threads of the interpreter.  Invariant: whoever imports ``threading``, in this program or in one
+that a test starts with ``-c``, sees raddle's class in it; only ``threading`` itself, and raddle,
+see the standard one.  Writes to FILE one JSON object: test -> [verdict, traceback or reason].
 """
 
 from __future__ import annotations
@@ -11,13 +11,23 @@ from __future__ import annotations
 import faulthandler
 import json
 import sys
-import threading
 import unittest
 from collections.abc import Iterator
 from typing import Any
 
-#: What each program begins with that a test starts; on one line, so that line numbers stay.
-SWAP = "import threading as _t, raddle as _r; _t.Thread = _r.Thread; del _t, _r;"
+#: Puts a view of ``threading`` in its place that differs from it in the class alone.
+SWAP = """
+import sys, threading, types, raddle
+class View(types.ModuleType):
+    Thread = raddle.Thread
+    def __getattr__(self, name, threading=threading):
+        return getattr(threading, name)
+    def __setattr__(self, name, value, threading=threading):
+        setattr(threading, name, value)
+    def __delattr__(self, name, threading=threading):
+        delattr(threading, name)
+sys.modules["threading"] = View("threading")
+"""
 CLASSES = ("ThreadTests", "ThreadJoinOnShutdown", "ThreadingExceptionTests", "ExceptHookTests")
 #: The watchdog of one test; the slowest takes some seconds.
 WATCHDOG_SECONDS = 45.0
@@ -33,17 +43,15 @@ def swap_in_programs() -> None:
         words = list(args)
         if "-c" in words[:-1]:
             place = words.index("-c") + 1
-            words[place] = f"{SWAP}\n{words[place]}"
+            words[place] = f"exec({SWAP!r}, {{}})\n{words[place]}"
         return standard(*words, **variables)
 
     script_helper.run_python_until_end = run
 
 
 def swapped() -> Any:
-    """Load ``test.test_threading`` with raddle's class in ``threading``."""
-    import raddle
-
-    threading.Thread = raddle.Thread  # type: ignore[misc]
+    """Load ``test.test_threading`` where it sees raddle's class in ``threading``."""
+    exec(SWAP, {})
     swap_in_programs()
     import test.test_threading as tests
 
@@ -68,24 +76,17 @@ def run(test: unittest.TestCase) -> tuple[str, str]:
     return "passed", ""
 
 
-def quiet() -> None:
-    """Have the tests print nothing."""
+def main(file: str, name: str) -> None:
+    tests = swapped()
     from test import support
 
     support.verbose = 0
-
-
-def main(names: list[str]) -> None:
-    quiet()
-    tests = swapped()
-    loader = unittest.defaultTestLoader
-    outcomes = {}
-    for name in names or CLASSES:
-        suite = loader.loadTestsFromName(name, tests)
-        for test in cases(suite):
-            outcomes[f"{type(test).__name__}.{test._testMethodName}"] = run(test)
-    json.dump(outcomes, sys.stdout)
+    assert tests.threading.Thread is not sys.modules["threading"]._MainThread.__base__
+    suite = unittest.defaultTestLoader.loadTestsFromName(name, tests)
+    outcomes = {test._testMethodName: run(test) for test in cases(suite)}
+    with open(file, "w") as out:
+        json.dump(outcomes, out)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])
