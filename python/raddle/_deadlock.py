@@ -114,7 +114,7 @@ def deadlock(links: list[tuple[int, str, str | None, list[int]]]) -> DeadlockErr
             waits_for=waits_for,
             waits_at=_place(frames.get(ident)),
             held_by=tuple(map(thread_name, held_by)),
-            taken_at=taken_at,
+            taken_at=_of_user(taken_at),
         )
         for ident, waits_for, taken_at, held_by in links
     )
@@ -125,9 +125,9 @@ def _message(cycle: tuple[DeadlockLink, ...]) -> str:
     first = cycle[0]
     if len(cycle) == 1 and first.taken_at:
         return (
-            f"{first.thread!r} waits for {first.waits_for}, which it holds itself, at "
-            f"{first.waits_at}; it took it at {first.taken_at}. An RLock can be taken again by "
-            "the thread that holds it."
+            f"{first.thread!r} waits for {first.waits_for}{_at(first.waits_at)}, but holds it "
+            f"itself: it took it{_at(first.taken_at)}. An RLock can be taken again by the thread "
+            "that holds it."
         )
     head = f"{len(cycle)} threads wait for each other, and none of them can go on:"
     if len(cycle) == 1:
@@ -150,12 +150,22 @@ def holder_ended(what: str, taken_at: str | None) -> DeadlockError:
     """Make the error for a lock that nobody can release any more."""
     ident = threading.get_ident()
     place = _place(sys._current_frames().get(ident))
+    taken_at = _of_user(taken_at)
     link = DeadlockLink(thread_name(ident), ident, what, place, (), taken_at)
     message = (
-        f"{link.thread!r} waits for {what} at {place}, but the thread that took it, at {taken_at}, "
+        f"{link.thread!r} waits for {what}{_at(place)}, but the thread that took it{_at(taken_at)} "
         "has ended without releasing it; `with` releases a lock whatever happens"
     )
     return DeadlockError(message, (link,))
+
+
+def _of_user(place: str | None) -> str | None:
+    """Leave out a place in raddle itself: no line of the user's called it."""
+    return None if place is None or place.startswith(_PACKAGE) else place
+
+
+def _at(place: str | None) -> str:
+    return "" if place is None else f" at {place}"
 
 
 def not_held(what: str, holder: int | None, is_held: bool) -> RuntimeError:

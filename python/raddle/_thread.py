@@ -119,6 +119,9 @@ class Thread(threading.Thread):
             if not self._outcome.done():
                 self._is_asked = False
             raise
+        finally:
+            # The error that is raised here keeps this frame, and must not keep the thread with it.
+            del self
 
     def done(self) -> bool:
         """Return whether the function has returned or raised."""

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 use pyo3::{ffi, intern};
 
 use raddle::sync::{Attempt, NotHeld, RawLock, ReentrantRawLock, Woken};
@@ -144,8 +144,7 @@ impl<L: EngineLock> Awaited for Core<L> {
     }
 
     fn describe(&self) -> Description {
-        let what = self.name.as_ref().map_or_else(|| "a lock without a name".into(), |name| format!("lock '{name}'"));
-        Description { what, taken_at: Python::attach(|py| self.site.read(py)) }
+        Python::attach(|py| Description { what: self.title(py), taken_at: self.site.read(py) })
     }
 }
 
@@ -219,8 +218,18 @@ impl<L: EngineLock> Core<L> {
 
     #[cold]
     fn not_held(&self, py: Python<'_>) -> PyErr {
-        let what = self.name.as_ref().map_or_else(|| "a lock".into(), |name| format!("lock '{name}'"));
-        Names::not_held(py, &what, self.lock.raw().holder_ident(), self.lock.raw().holder().is_some())
+        Names::not_held(py, &self.title(py), self.lock.raw().holder_ident(), self.lock.raw().holder().is_some())
+    }
+
+    /// What messages call it.
+    fn title(&self, py: Python<'_>) -> String {
+        self.quoted_name(py).map_or_else(|| "a lock without a name".into(), |name| format!("lock {name}"))
+    }
+
+    /// The name as Python quotes it.
+    fn quoted_name(&self, py: Python<'_>) -> Option<String> {
+        let name = PyString::new(py, self.name.as_deref()?);
+        Some(name.repr().map_or_else(|_| name.to_string(), |quoted| quoted.to_string()))
     }
 
     fn is_locked(&self) -> bool {
@@ -236,7 +245,7 @@ impl<L: EngineLock> Core<L> {
 
     fn repr(&self, slf: &Bound<'_, PyAny>) -> PyResult<String> {
         let state = if self.is_locked() { "locked" } else { "unlocked" };
-        let name = self.name.as_ref().map(|name| format!(" '{name}'")).unwrap_or_default();
+        let name = self.quoted_name(slf.py()).map(|name| format!(" {name}")).unwrap_or_default();
         let class = slf.get_type().fully_qualified_name()?;
         Ok(format!("<{state} {class}{name} object at {:#x}>", slf.as_ptr() as usize))
     }
