@@ -28,6 +28,7 @@ mod mutant;
 pub mod os;
 pub mod pool;
 mod primitives;
+pub mod process;
 mod roster;
 mod scope;
 pub mod signal;

@@ -26,6 +26,14 @@ pub(crate) enum Mutant {
     StayOnTheWay,
     /// A thread sleeps without having registered its wait.
     SleepUnregistered,
+    /// A producer publishes its tail without release ordering.
+    RelaxedTail,
+    /// A ringer looks at the doorbell without a fence after its work.
+    RingWithoutFence,
+    /// A sleeper looks for work without a fence after it has said that it sleeps.
+    SleepWithoutFence,
+    /// A sleeper does not look for work after it has said that it sleeps.
+    SleepWithoutASecondLook,
     /// A thread ends with a lock, and wakes nobody who waits for it.
     EndQuietly,
 }

@@ -1,22 +1,41 @@
 //! Linux: futex, thread and process ids, and the hook after fork.
 
 #[cfg(not(loom))]
-use std::{sync::atomic::AtomicU32, time::Duration};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64},
+    time::Duration,
+};
 
 #[cfg(not(loom))]
 use crate::primitives::FutexWake;
 #[cfg(not(loom))]
 use rustix::{
+    fs::{self, MemfdFlags},
     io::Errno,
+    mm::{self, MapFlags, ProtFlags},
     thread::futex::{self, Flags, Timespec},
 };
 
-/// Sleeps while `word` is `expected`, at most `timeout`.
+/// Sleeps while `word`, which no other process sees, is `expected`, at most `timeout`.
 #[cfg(not(loom))]
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> FutexWake {
+    wait_on(word, Flags::PRIVATE, expected, timeout)
+}
+
+/// As [`futex_wait`], for a word that other processes may see.
+#[cfg(not(loom))]
+pub(crate) fn shared_futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> FutexWake {
+    wait_on(word, Flags::empty(), expected, timeout)
+}
+
+#[cfg(not(loom))]
+fn wait_on(word: &AtomicU32, flags: Flags, expected: u32, timeout: Option<Duration>) -> FutexWake {
     // A time beyond what the kernel counts (292 years) is no limit at all.
     let limit = timeout.and_then(|t| Timespec::try_from(t).ok());
-    match futex::wait(word, Flags::PRIVATE, expected, limit.as_ref()) {
+    match futex::wait(word, flags, expected, limit.as_ref()) {
         Err(Errno::TIMEDOUT) => FutexWake::TimedOut,
         Err(Errno::INTR) => FutexWake::Interrupted,
         // EAGAIN: the word had changed already. Nothing else can be wrong with a valid word.
@@ -28,6 +47,89 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Durati
 pub(crate) fn futex_wake_one(word: &AtomicU32) {
     // It fails only for an invalid address, which a reference is not.
     let _ = futex::wake(word, Flags::PRIVATE, 1);
+}
+
+/// Wakes whoever sleeps on a word that other processes may see.
+#[cfg(not(loom))]
+pub(crate) fn shared_futex_wake(word: &AtomicU32) {
+    // As above.
+    let _ = futex::wake(word, Flags::empty(), u32::MAX);
+}
+
+/// Anonymous memory that other processes can map too.
+#[cfg(not(loom))]
+pub(crate) struct SharedMemory {
+    descriptor: OwnedFd,
+    start: NonNull<AtomicU64>,
+    words: usize,
+}
+
+// SAFETY: it gives out references to atomics alone, which any thread may use, and unmaps when it is dropped, which any
+// thread may do.
+#[cfg(not(loom))]
+unsafe impl Send for SharedMemory {}
+// SAFETY: as above.
+#[cfg(not(loom))]
+unsafe impl Sync for SharedMemory {}
+
+#[cfg(not(loom))]
+impl SharedMemory {
+    pub(crate) fn new(words: usize) -> io::Result<Self> {
+        // Sealed in size: no process that has the descriptor can cut it short under the others, which would kill them.
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let descriptor = fs::memfd_create("raddle", flags)?;
+        fs::ftruncate(&descriptor, Self::bytes(words)? as u64)?;
+        fs::fcntl_add_seals(&descriptor, fs::SealFlags::SHRINK | fs::SealFlags::GROW | fs::SealFlags::SEAL)?;
+        Self::map(descriptor, words)
+    }
+
+    pub(crate) fn open(descriptor: OwnedFd, words: usize) -> io::Result<Self> {
+        // A file that is shorter, or could become so, would end this process with SIGBUS.
+        let is_sealed = fs::fcntl_get_seals(&descriptor)?.contains(fs::SealFlags::SHRINK);
+        if !is_sealed || (fs::fstat(&descriptor)?.st_size as u64) < Self::bytes(words)? as u64 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not the shared memory of a pool"));
+        }
+        Self::map(descriptor, words)
+    }
+
+    fn bytes(words: usize) -> io::Result<usize> {
+        let bytes = words.checked_mul(size_of::<AtomicU64>()).filter(|bytes| *bytes > 0);
+        bytes.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "shared memory has a length"))
+    }
+
+    fn map(descriptor: OwnedFd, words: usize) -> io::Result<Self> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses the place, so nothing else is unmapped; the length is not 0.
+        let start =
+            unsafe { mm::mmap(std::ptr::null_mut(), Self::bytes(words)?, access, MapFlags::SHARED, &descriptor, 0)? };
+        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("the system maps nothing at null"))?;
+        Ok(Self { descriptor, start, words })
+    }
+
+    pub(crate) fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
+    }
+
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is as long as that, aligned to a page, lives as long as `self`, and its size is sealed. All
+        // bits are valid for an atomic, and all access, in this process and others, is atomic.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+
+    /// The first half of a word, which is used for nothing else.
+    pub(crate) fn half_word(&self, index: usize) -> &AtomicU32 {
+        let word = std::ptr::from_ref(&self.words()[index]).cast::<AtomicU32>();
+        // SAFETY: it lies within the word and is aligned as that is; whoever uses a word by halves does so always.
+        unsafe { &*word }
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped so, and what was borrowed from it is gone. It cannot fail for a mapping that is there.
+        let _ = unsafe { mm::munmap(self.start.as_ptr().cast(), self.words * size_of::<AtomicU64>()) };
+    }
 }
 
 /// Whether the calling thread is the first of its process: the one that a terminal's Ctrl-C reaches.

@@ -9,9 +9,9 @@ use linux as system;
 compile_error!("raddle runs on Linux; another system needs a file beside crates/raddle/src/os/linux.rs");
 
 pub(crate) use system::watch_forks;
-pub use system::{before_exit, is_main_thread, thread_ident};
 #[cfg(not(loom))]
-pub(crate) use system::{futex_wait, futex_wake_one};
+pub(crate) use system::{SharedMemory, futex_wait, futex_wake_one, shared_futex_wait, shared_futex_wake};
+pub use system::{before_exit, is_main_thread, thread_ident};
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -1,0 +1,172 @@
+//! Models of the ring, the doorbell and the claims, each also with a fault built in that it must find.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::thread;
+
+use super::claim::Claims;
+use super::doorbell::{Bell, Doorbell, Rung, Wake};
+use super::ring::{COUNTER_WORDS, Consumer, Header, Outgoing, Producer, Words};
+use crate::models::{assert_caught, explore};
+use crate::mutant::Mutant;
+use crate::primitives::{AtomicU32, AtomicU64, Futex, FutexWake};
+use crate::signal::{AdaptiveSpin, Waited};
+
+fn shared(data_words: usize) -> Arc<[AtomicU64]> {
+    (0..COUNTER_WORDS + data_words).map(|_| AtomicU64::new(0)).collect()
+}
+
+impl Bell for Arc<Futex> {
+    fn word(&self) -> &AtomicU32 {
+        Futex::word(self)
+    }
+
+    fn sleep(&self, expected: u32, timeout: Option<Duration>) -> Wake {
+        match self.wait(expected, timeout) {
+            FutexWake::Look => Wake::Look,
+            FutexWake::TimedOut => Wake::TimedOut,
+            FutexWake::Interrupted => Wake::Interrupted,
+        }
+    }
+
+    fn wake(&self) {
+        self.wake_one();
+    }
+}
+
+struct Line {
+    ring: Arc<[AtomicU64]>,
+    /// Rung when there is something to read.
+    written: Arc<Futex>,
+    /// Rung when there is room again.
+    read: Arc<Futex>,
+}
+
+impl Line {
+    fn new(data_words: usize) -> Self {
+        Self { ring: shared(data_words), written: Arc::new(Futex::new(0)), read: Arc::new(Futex::new(0)) }
+    }
+
+    /// Sends the records, asleep while there is no room.
+    fn send(&self, payloads: &[&[u8]]) {
+        let mut producer = Producer::new(Arc::clone(&self.ring));
+        let (written, read) = (Doorbell::new(Arc::clone(&self.written)), Doorbell::new(Arc::clone(&self.read)));
+        for (id, payload) in payloads.iter().enumerate() {
+            let mut record = Outgoing::new(Header { kind: 7, id: id as u64 }, payload);
+            let mut is_whole = false;
+            let waited = read.wait(None, &AdaptiveSpin::new(), || {
+                is_whole = producer.write(&mut record).expect("the other side keeps the rules");
+                assert_eq!(written.ring(), Rung::Done);
+                is_whole
+            });
+            assert_eq!((waited, is_whole), (Waited::Ready, true));
+        }
+    }
+
+    /// Receives as many records, asleep while there is nothing.
+    fn receive(&self, payloads: &[&[u8]]) {
+        let mut consumer = Consumer::new(Arc::clone(&self.ring));
+        let (written, read) = (Doorbell::new(Arc::clone(&self.written)), Doorbell::new(Arc::clone(&self.read)));
+        for (id, payload) in payloads.iter().enumerate() {
+            let mut record = None;
+            let waited = written.wait(None, &AdaptiveSpin::new(), || {
+                record = consumer.read().expect("the other side keeps the rules");
+                assert_eq!(read.ring(), Rung::Done);
+                record.is_some()
+            });
+            assert_eq!(waited, Waited::Ready);
+            let record = record.expect("it has just been seen");
+            assert_eq!((record.header, &record.payload[..]), (Header { kind: 7, id: id as u64 }, *payload));
+        }
+    }
+}
+
+fn pass(data_words: usize, payloads: &'static [&'static [u8]]) {
+    let line = Arc::new(Line::new(data_words));
+    let sender = {
+        let line = Arc::clone(&line);
+        thread::spawn(move || line.send(payloads))
+    };
+    line.receive(payloads);
+    sender.join().expect("it does not panic");
+}
+
+/// Two records through a ring with room for one and a half, so the second wraps and has to wait.
+fn two_records_pass() {
+    pass(4, &[b"12345678", b"abc"]);
+}
+
+/// One record, longer than the ring.
+fn a_long_record_passes() {
+    pass(4, &[b"0123456789abcdef0123456789"]);
+}
+
+#[test]
+fn records_pass_in_order_and_nobody_sleeps_on() {
+    explore(two_records_pass);
+}
+
+#[test]
+fn a_record_longer_than_the_ring_passes() {
+    explore(a_long_record_passes);
+}
+
+#[test]
+fn a_tail_without_release_is_caught() {
+    assert_caught("process::models::a_tail_without_release_is_caught", Mutant::RelaxedTail, two_records_pass);
+}
+
+#[test]
+fn a_ring_without_a_fence_is_caught() {
+    assert_caught("process::models::a_ring_without_a_fence_is_caught", Mutant::RingWithoutFence, two_records_pass);
+}
+
+#[test]
+fn a_sleep_without_a_fence_is_caught() {
+    assert_caught("process::models::a_sleep_without_a_fence_is_caught", Mutant::SleepWithoutFence, two_records_pass);
+}
+
+#[test]
+fn a_sleep_without_a_second_look_is_caught() {
+    let test = "process::models::a_sleep_without_a_second_look_is_caught";
+    assert_caught(test, Mutant::SleepWithoutASecondLook, two_records_pass);
+}
+
+/// Whoever leaves a diverted doorbell either sees the work or is rung for elsewhere.
+#[test]
+fn work_beside_a_diverted_doorbell_is_seen_by_one_side() {
+    explore(|| {
+        let (word, work) = (Arc::new(Futex::new(0)), Arc::new(AtomicU32::new(0)));
+        let ringer = {
+            let (word, work) = (Arc::clone(&word), Arc::clone(&work));
+            thread::spawn(move || {
+                work.store(1, loom::sync::atomic::Ordering::Relaxed);
+                Doorbell::new(word).ring() == Rung::Elsewhere
+            })
+        };
+        let seen = Doorbell::new(word).divert(|| work.load(loom::sync::atomic::Ordering::Relaxed) == 1);
+        let told = ringer.join().expect("it does not panic");
+        assert!(seen || told, "the work is lost");
+    });
+}
+
+/// A sent task is begun or taken back, and a later one in the same place is not mistaken for it.
+#[test]
+fn a_claim_has_one_winner() {
+    explore(|| {
+        let claims = Arc::new(Claims::new((0..1).map(|_| AtomicU64::new(0)).collect::<Arc<[AtomicU64]>>()));
+        claims.send(0, 1);
+        let worker = {
+            let claims = Arc::clone(&claims);
+            thread::spawn(move || claims.try_begin(0, 1))
+        };
+        let taken_back = claims.try_take_back(0, 1);
+        if taken_back {
+            claims.send(0, 2);
+        }
+        let begun = worker.join().expect("it does not panic");
+        assert!(begun != taken_back, "begun {begun}, taken back {taken_back}");
+        assert_eq!(claims.is_begun(0, 1), begun);
+    });
+}
