@@ -34,14 +34,14 @@ class KillUnsupported(RaddleError, RuntimeError):
 
 
 if sys.version_info >= (3, 11):
-    _Timeout = builtins.TimeoutError
+    WaitTimeout = builtins.TimeoutError
 else:
 
-    class _Timeout(TimeoutError, builtins.TimeoutError):
+    class WaitTimeout(TimeoutError, builtins.TimeoutError):
         """Both exceptions for a timeout, which are one from Python 3.11 on."""
 
 
-class TaskTimeout(RaddleError, _Timeout):
+class TaskTimeout(RaddleError, WaitTimeout):
     """A task ran longer than its ``task_timeout``.
 
     It is the future's exception. ``future.result(timeout=...)`` raises the plain `TimeoutError`

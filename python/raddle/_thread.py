@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ._errors import TimeoutError, WaitTimeout
 from ._futures import Future
 
 __all__ = ["Thread"]
@@ -114,10 +115,13 @@ class Thread(threading.Thread):
         _unasked.discard(self)
         try:
             return self._outcome.result(timeout)
-        except BaseException:
-            # The caller has not got the error if it has not come yet.
-            if not self._outcome.done():
-                self._is_asked = False
+        except BaseException as error:
+            if self._outcome.done():
+                raise
+            # The caller has not got the function's error: that has not come yet.
+            self._is_asked = False
+            if isinstance(error, TimeoutError):
+                raise WaitTimeout(f"the thread still runs after {timeout} s") from None
             raise
         finally:
             # The error that is raised here keeps this frame, and must not keep the thread with it.
