@@ -13,7 +13,11 @@ from lecture.screen import Screen
 PARTS = {
     "downloads": "ten downloads, one after the other and together",
     "kinds": "which functions wait, and which compute",
+    "threads": "create threads, start them, join them; their results and errors",
     "waiting": "three downloads of 2 seconds, in a row and in threads",
+    "race": "four threads add to one counter, and lose updates",
+    "locks": "the counter kept right, by a lock or as an atomic counter",
+    "deadlock": "two locks taken in opposite orders",
     "map": "three workers, five pages, results in order",
     "completed": "submit and as_completed, results as they become ready",
     "squares": "a sum of squares, which threads do not speed up, and why",

@@ -9,6 +9,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
 EXPECTED = {
     "threads": "modules have",
+    "locks": "balance: 400, in 400 deposits\nDeadlockError: 2 threads wait for each other",
     "options": "fetched on attempt 3\nTaskTimeout: ",
     "asyncio_pool": "awaited: 49\ngathered: [0, 1, 4, 9, 16, 25, 36, 49, 64, 81] in",
 }

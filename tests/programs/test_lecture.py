@@ -1,8 +1,10 @@
 """The lecture's parts, its server of pages and its command line."""
 
 import doctest
+import inspect
 import io
 import os
+import re
 import select
 import subprocess
 import sys
@@ -17,13 +19,16 @@ from lecture import measure, program, screen, server
 from lecture.pages import SERVER, PageError, Pages, download
 
 ROOT = Path(__file__).resolve().parents[2]
+NUMBER = re.compile(r"\d[\d,]*\d(?=[ ,:]|$)")
+#: Parts that measure no loop beside the standard library and raddle: they have tests of their own.
+WITHOUT_LOOP = ("kinds", "race", "locks", "deadlock")
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Make the parts short: waits of hundredths, small sums, few tasks."""
     brief = SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 50))
-    for name in ("waiting", "completed", "kinds"):
+    for name in ("waiting", "completed", "kinds", "threads"):
         monkeypatch.setattr(import_module(f"lecture.part_{name}"), "time", brief)
     monkeypatch.setattr(import_module("lecture.part_squares"), "LARGEST", 100_000)
     monkeypatch.setattr(import_module("lecture.part_tasks"), "COUNT", 200)
@@ -55,7 +60,7 @@ def test_a_part_fits_one_screen_and_is_plain_without_a_terminal(name, capsys):
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("name", [name for name in program.PARTS if name != "kinds"])
+@pytest.mark.parametrize("name", [name for name in program.PARTS if name not in WITHOUT_LOOP])
 def test_a_part_measures_the_loop_the_standard_library_and_raddle(name, capsys):
     _, lines, _ = shown(capsys, "--part", name)
     starts = [line.strip() for line in lines]
@@ -75,6 +80,54 @@ def test_the_completed_part_tells_each_item_once(capsys):
     _, lines, _ = shown(capsys, "--part", "completed")
     items = [line for line in lines if line.startswith("  > item")]
     assert sorted(items) == [f"  > item {n}: took {n * 0.5} s" for n in (1, 2, 3)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_threads_part_shows_results_and_an_error(capsys):
+    _, lines, _ = shown(capsys, "--part", "threads")
+    assert "  > threading.Thread: 3 results of 3 are lost" in lines
+    assert "  > raddle.Thread: file 1 downloaded, file 2 downloaded, file 3 downloaded" in lines
+    assert "  > raddle.Thread without a name: ValueError: a download needs a name" in lines
+
+
+def test_the_race_part_loses_updates_and_shows_how(capsys):
+    _, lines, _ = shown(capsys, "--part", "race")
+    (row,) = [line for line in lines if line.startswith("  in three steps")]
+    expected, counted, lost = (int(word.replace(",", "")) for word in row.split()[3:6])
+    assert expected == 400_000
+    assert 0 < lost == expected - counted
+    told = [line for line in lines if line.startswith("  > thread")]
+    read, found, wrote, undone = (int(n.replace(",", "")) for n in NUMBER.findall(" ".join(told)))
+    assert wrote == read + 1
+    assert 0 < undone == found - read
+    reader, other, writer = (line.split()[2] for line in told)
+    assert reader == writer != other
+
+
+def test_the_locks_part_counts_right_in_each_way(capsys):
+    _, lines, _ = shown(capsys, "--part", "locks")
+    assert "  > expected 200,000, all counted 200,000" in lines
+    rows = [line[:26].strip() for line in lines if line.endswith("x")]
+    assert rows == [
+        "threading.Lock, finally",
+        "threading.Lock, with",
+        "raddle.Lock, finally",
+        "raddle.Lock, with",
+        "raddle.Counter.add()",
+    ]
+
+
+def test_the_deadlock_part_reports_in_place_of_a_hang(capsys):
+    part = import_module("lecture.part_deadlock")
+    _, lines, _ = shown(capsys, "--part", "deadlock")
+    assert "  > threading.Lock, after 1.00 s: the program hangs, and has been ended" in lines
+    text = " ".join(line.removeprefix("  > ").strip() for line in lines)
+    source, first = inspect.getsourcelines(part.transfer)
+    taken, waiting = (first + n for n, line in enumerate(source) if "with " in line)
+    for thread, lock in (("left", "a"), ("right", "b")):
+        assert f"'{thread}' took it at part_deadlock.py:{taken} in transfer" in text
+        assert f"waits for lock '{lock}' at part_deadlock.py:{waiting} in transfer" in text
+    assert lines.count("  > both locks") == 1
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,0 +1,141 @@
+"""Four threads add to a counter without a lock, and lose updates: how many, and how."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lecture.measure import Measured, measure
+from lecture.pages import Pages
+from lecture.screen import BOLD, Screen, time_text
+
+THREADS = 4
+TIMES = 100_000
+#: A race has its own luck. The program is run until it has lost an update, this often at most.
+RUNS = 50
+
+
+class Counter:
+    """A number that threads share."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+def plus_one(number: int) -> int:
+    """Add one; while it is called, Python may let another thread run."""
+    return number + 1
+
+
+def as_drawn(counter: Counter, times: int) -> None:
+    """Add in one expression."""
+    for _ in range(times):
+        counter.value += 1
+
+
+def add(counter: Counter, times: int) -> None:
+    """Add in three steps."""
+    for _ in range(times):
+        read = counter.value
+        added = plus_one(read)
+        counter.value = added
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How one thread undid what another had done: what it had read, found and wrote."""
+
+    thread: str
+    read: int
+    other: str
+    found: int
+    wrote: int
+
+    def lines(self) -> list[str]:
+        """Tell it step by step."""
+        return [
+            f"{self.thread} reads {self.read:,}",
+            f"{self.other} goes on meanwhile, and writes {self.found:,}",
+            f"{self.thread} adds 1 to what it read, and writes {self.wrote:,}: "
+            f"{self.found - self.read:,} lost",
+        ]
+
+
+class Watched(Counter):
+    """A counter that notes the first write that undoes another thread's."""
+
+    def __init__(self) -> None:
+        self._number, self._writer = 0, ""
+        self._seen = threading.local()
+        self.loss: Loss | None = None
+
+    @property
+    def value(self) -> int:
+        """The number."""
+        self._seen.number = self._number
+        return int(self._seen.number)
+
+    @value.setter
+    def value(self, wrote: int) -> None:
+        name, found, read = threading.current_thread().name, self._number, self._seen.number
+        if found > read and self.loss is None:
+            self.loss = Loss(name, read, self._writer, found, wrote)
+        self._number, self._writer = wrote, name
+
+
+def in_threads(function: Callable[[Counter, int], None], counter: Counter) -> Counter:
+    """Have four threads add to the counter at the same time."""
+    ready = threading.Barrier(THREADS)
+
+    def work() -> None:
+        ready.wait()
+        function(counter, TIMES)
+
+    names = [f"thread {number}" for number in range(1, THREADS + 1)]
+    threads = [threading.Thread(target=work, name=name) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return counter
+
+
+def run(function: Callable[[Counter, int], None]) -> Measured[int]:
+    """Run one of the loops in threads, and measure its counter's last value."""
+    return measure(lambda: in_threads(function, Counter()).value)
+
+
+def until_lost() -> Measured[int]:
+    """Run the three steps until they have lost an update; the run that did, or the last."""
+    for _ in range(RUNS):
+        measured = run(add)
+        if measured.value != THREADS * TIMES:
+            break
+    return measured
+
+
+def observed() -> Loss | None:
+    """Run the three steps, watched, until one lost update was seen."""
+    for _ in range(RUNS):
+        counter = Watched()
+        in_threads(add, counter)
+        if counter.loss is not None:
+            return counter.loss
+    return None
+
+
+def show(screen: Screen, pages: Pages) -> None:
+    """Run the programs and print what was lost."""
+    screen.program(as_drawn, add)
+    expected = THREADS * TIMES
+    screen.print(
+        screen.styled(BOLD, f"  {'':<18}{'expected':>11}{'counted':>11}{'lost':>11}{'time':>10}")
+    )
+    for name, done in (("in one expression", run(as_drawn)), ("in three steps", until_lost())):
+        lost, took = expected - done.value, time_text(done.seconds)
+        screen.print(f"  {name:<18}{expected:>11,}{done.value:>11,}{lost:>11,}{took:>10}")
+    loss = observed()
+    screen.output(loss.lines() if loss else [f"no update was lost in {RUNS} runs"])
+    screen.conclude(
+        "An update is lost when another thread writes between read and write. Python changes "
+        "threads at calls and ends of loops, so the first loop goes well, by luck and not by rule."
+    )
