@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,56 +31,25 @@ FAIRNESS_SECONDS = 0.2
 UNROLLED = 10
 
 
-def acquire_release(lock: Any, passes: int) -> int:
-    """Take and release the lock by its methods, ten times a pass."""
-    for _ in repeat(None, passes):
-        lock.acquire()
-        lock.release()
-        lock.acquire()
-        lock.release()
-        lock.acquire()
-        lock.release()
-        lock.acquire()
-        lock.release()
-        lock.acquire()
-        lock.release()
-        lock.acquire()
-        lock.release()
-        lock.acquire()
-        lock.release()
-        lock.acquire()
-        lock.release()
-        lock.acquire()
-        lock.release()
-        lock.acquire()
-        lock.release()
-    return passes
+def unrolled(statement: str, names: str = "lock = it") -> Callable[[Any, int], None]:
+    """Make a loop over a statement, ten times a pass, on what is given as ``it``.
+
+    Examples
+    --------
+    >>> numbers: list[int] = []
+    >>> unrolled("numbers.append(7)", "numbers = it")(numbers, 2)
+    >>> len(numbers)
+    20
+    """
+    body = textwrap.indent(f"{statement}\n" * UNROLLED, " " * 8)
+    space: dict[str, Any] = {"repeat": repeat}
+    exec(f"def loop(it, passes):\n    {names}\n    for _ in repeat(None, passes):\n{body}", space)
+    loop: Callable[[Any, int], None] = space["loop"]
+    return loop
 
 
-def enter_leave(lock: Any, passes: int) -> int:
-    """Take and release the lock by ``with``, ten times a pass."""
-    for _ in repeat(None, passes):
-        with lock:
-            pass
-        with lock:
-            pass
-        with lock:
-            pass
-        with lock:
-            pass
-        with lock:
-            pass
-        with lock:
-            pass
-        with lock:
-            pass
-        with lock:
-            pass
-        with lock:
-            pass
-        with lock:
-            pass
-    return passes
+acquire_release = unrolled("lock.acquire()\nlock.release()")
+enter_leave = unrolled("with lock:\n    pass")
 
 
 class Account:
@@ -94,27 +64,33 @@ class Account:
             self.balance += amount
 
 
-def call_method(lock: Any, turns: int) -> int:
+deposit = unrolled("account.deposit(1)", "account = it")
+
+
+def call_method(lock: Any, passes: int) -> None:
     """Take and release the lock in a small method."""
     account = Account(lock)
-    for _ in repeat(None, turns):
-        account.deposit(1)
-    return account.balance
+    deposit(account, passes)
+    assert account.balance == passes * UNROLLED
 
 
-def uncontended(kind: str, loop: Callable[[Any, int], int], unrolled: int) -> Setup:
+def uncontended(kind: str, loop: Callable[[Any, int], None]) -> Setup:
     """Give samplers of one thread that takes and releases a lock of a kind."""
 
     @contextmanager
     def setup(subject: ModuleType, scale: Scale) -> Iterator[Mapping[str, Sample]]:
-        passes = scale.tasks(100_000) // unrolled
+        passes = scale.tasks(100_000) // UNROLLED
         locks = {RADDLE: getattr(subject, kind)(), THREADING: getattr(threading, kind)()}
         yield {
-            name: timed(partial(loop, lock, passes), passes.__eq__, passes * unrolled, scale)
+            name: timed(partial(loop, lock, passes), _is_none, passes * UNROLLED, scale)
             for name, lock in locks.items()
         }
 
     return setup
+
+
+def _is_none(outcome: object) -> bool:
+    return outcome is None
 
 
 def in_threads(function: Callable[[], None], count: int) -> None:
@@ -178,33 +154,20 @@ def contended(threads: int, turns: int, inside: Callable[[], None], kind: str = 
 
 
 class Total:
-    """The lecture's counter, and its ways to keep it right."""
+    """The lecture's counter with its lock, and raddle's."""
 
     def __init__(self, subject: ModuleType) -> None:
         self.lock, self.value, self.counter = threading.Lock(), 0, subject.Counter()
 
-    def add_in_try(self, turns: int) -> None:
-        """Add under the standard lock, with try and finally."""
-        lock = self.lock
-        for _ in repeat(None, turns):
-            lock.acquire()
-            try:
-                self.value += 1
-            finally:
-                lock.release()
 
-    def add_in_with(self, turns: int) -> None:
-        """Add under the standard lock, by ``with``."""
-        lock = self.lock
-        for _ in repeat(None, turns):
-            with lock:
-                self.value += 1
-
-    def add_atomically(self, turns: int) -> None:
-        """Add to raddle's counter."""
-        counter = self.counter
-        for _ in repeat(None, turns):
-            counter.add()
+TOTAL = "total, lock, counter = it, it.lock, it.counter"
+ADDING = {
+    RADDLE: unrolled("counter.add()", TOTAL),
+    TRY_FINALLY: unrolled(
+        "lock.acquire()\ntry:\n    total.value += 1\nfinally:\n    lock.release()", TOTAL
+    ),
+    WITH_LOCK: unrolled("with lock:\n    total.value += 1", TOTAL),
+}
 
 
 def counting(threads: int) -> Setup:
@@ -212,19 +175,18 @@ def counting(threads: int) -> Setup:
 
     @contextmanager
     def setup(subject: ModuleType, scale: Scale) -> Iterator[Mapping[str, Sample]]:
-        turns = scale.tasks(100_000) // threads
+        passes = scale.tasks(400_000) // threads // UNROLLED
 
-        def run(way: str) -> int:
+        def run(add: Callable[[Any, int], None]) -> int:
             total = Total(subject)
-            work = partial(getattr(total, way), turns)
+            work = partial(add, total, passes)
             work() if threads == 1 else in_threads(work, threads)
             return total.value + total.counter.value
 
-        ways = {RADDLE: "add_atomically", TRY_FINALLY: "add_in_try", WITH_LOCK: "add_in_with"}
-        right = (threads * turns).__eq__
+        count = threads * passes * UNROLLED
         yield {
-            name: timed(partial(run, way), right, threads * turns, scale)
-            for name, way in ways.items()
+            name: timed(partial(run, add), count.__eq__, count, scale)
+            for name, add in ADDING.items()
         }
 
     return setup
@@ -289,20 +251,20 @@ def uncontended_cases(kind: str) -> list[Case]:
     """Return the cases of a lock that nobody else wants."""
     name = kind.lower()
     loops = [
-        ("acquire", "acquire() and release()", acquire_release, UNROLLED, UNCONTENDED),
-        ("with", "with", enter_leave, UNROLLED, UNCONTENDED),
-        ("method", "with, in a small method", call_method, 1, METHOD),
+        ("acquire", "acquire() and release()", acquire_release, UNCONTENDED),
+        ("with", "with", enter_leave, UNCONTENDED),
+        ("method", "with, in a small method", call_method, METHOD),
     ]
     return [
         Case(
             f"{name}-{way}",
             f"{kind}, uncontended: {text}",
-            uncontended(kind, loop, unrolled),
+            uncontended(kind, loop),
             NANOSECONDS_A_TURN,
             WITHIN,
             note,
         )
-        for way, text, loop, unrolled, note in loops
+        for way, text, loop, note in loops
     ]
 
 

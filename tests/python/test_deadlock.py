@@ -360,7 +360,7 @@ def test_a_timed_wait_for_a_thread_is_not_reported(raddle, start, way):
         if way == "join":
             thread.join(timeout=0.1)
         else:
-            with pytest.raises(TimeoutError):
+            with pytest.raises(raddle.TimeoutError):
                 thread.result(timeout=0.1)
         assert thread.is_alive()
     assert outcome(thread) == "went on"

@@ -122,12 +122,12 @@ def test_a_worker_that_is_busy_with_something_else_is_waited_for(make_raddle, bl
     assert future.result(timeout=SECONDS) == 5
 
 
-def test_a_timed_wait_of_a_full_pool_is_not_reported(make_raddle):
+def test_a_timed_wait_of_a_full_pool_is_not_reported(raddle, make_raddle):
     executor = make_raddle(1)
 
     def outer():
         inner = executor.submit(int)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(raddle.TimeoutError):
             inner.result(timeout=0.1)
         return inner
 

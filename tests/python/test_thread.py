@@ -125,12 +125,12 @@ def test_a_thread_has_no_result_inside_itself(raddle):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.05])
-def test_a_result_that_is_late_raises_timeout_error_and_comes_later(start, timeout):
+def test_a_result_that_is_late_raises_timeout_error_and_comes_later(raddle, start, timeout):
     gate = start.gate()
     thread = start(gate.wait, SECONDS)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(raddle.TimeoutError):
         thread.result(timeout=timeout)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(raddle.TimeoutError):
         thread.result(timeout)
     gate.set()
     assert thread.result() is True
@@ -265,7 +265,7 @@ def test_an_error_that_was_asked_for_too_early_is_told(raddle, hooked, no_collec
 
     thread = raddle.Thread(target=late)
     thread.start()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(raddle.TimeoutError):
         thread.result(timeout=0.01)
     gate.set()
     thread.join()
