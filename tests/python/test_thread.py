@@ -128,9 +128,9 @@ def test_a_thread_has_no_result_inside_itself(raddle):
 def test_a_result_that_is_late_raises_timeout_error_and_comes_later(raddle, start, timeout):
     gate = start.gate()
     thread = start(gate.wait, SECONDS)
-    with pytest.raises(raddle.TimeoutError):
+    with pytest.raises(TimeoutError):
         thread.result(timeout=timeout)
-    with pytest.raises(raddle.TimeoutError):
+    with pytest.raises(TimeoutError):
         thread.result(timeout)
     gate.set()
     assert thread.result() is True
@@ -265,7 +265,7 @@ def test_an_error_that_was_asked_for_too_early_is_told(raddle, hooked, no_collec
 
     thread = raddle.Thread(target=late)
     thread.start()
-    with pytest.raises(raddle.TimeoutError):
+    with pytest.raises(TimeoutError):
         thread.result(timeout=0.01)
     gate.set()
     thread.join()
@@ -471,7 +471,11 @@ def test_the_value_goes_with_the_thread(raddle, no_collector):
     assert (value(), gone()) == (None, None)
 
 
-def test_a_failed_thread_and_its_frames_go_without_the_collector(raddle, no_collector):
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_failed_thread_and_its_frames_go_with_the_next_collection(
+    raddle, hooked, no_collector, asked
+):
+    # Not before: the frame of the function refers to its callers, and these to the thread.
     class Local:
         pass
 
@@ -480,16 +484,38 @@ def test_a_failed_thread_and_its_frames_go_without_the_collector(raddle, no_coll
     def fail_with_local():
         local = Local()
         refs.append(weakref.ref(local))
-        raise LookupError
+        raise LookupError("with a local")
 
     thread = raddle.Thread(target=fail_with_local)
     thread.start()
-    try:
-        thread.result()
-    except LookupError:
-        pass
+    if asked:
+        with pytest.raises(LookupError):
+            thread.result()
+    else:
+        thread.join()
+    refs.append(weakref.ref(thread))
     del thread
-    assert refs[0]() is None
+    gc.collect()
+    assert len(hooked) == (0 if asked else 1)
+    # What the hook was told of keeps the thread, and here the test has kept that.
+    hooked.clear()
+    gc.collect()
+    assert [ref() for ref in refs] == [None, None]
+
+
+def test_the_traceback_that_the_hook_gets_begins_in_the_function(raddle, monkeypatch, no_collector):
+    names = []
+
+    def hook(args):
+        names.extend(frame.name for frame in traceback.extract_tb(args.exc_traceback))
+
+    monkeypatch.setattr(threading, "excepthook", hook)
+    thread = raddle.Thread(target=fail)
+    thread.start()
+    thread.join()
+    del thread
+    gc.collect()
+    assert names == ["fail"]
 
 
 def test_a_non_daemon_thread_is_waited_for_at_the_interpreters_end():
