@@ -132,6 +132,42 @@ impl Drop for SharedMemory {
     }
 }
 
+/// Nanoseconds of the monotonic clock, which all processes of a machine share.
+#[cfg(not(loom))]
+pub(crate) fn monotonic_nanoseconds() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // The clock counts from the start of the machine, upwards.
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Ends this process without running anything else of it.
+#[cfg(not(loom))]
+pub(crate) fn exit_at_once(code: i32) -> ! {
+    // SAFETY: _exit takes any code and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Another process, by a descriptor: its number may be another's by now, the descriptor never is.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub(crate) struct ProcessHandle(OwnedFd);
+
+#[cfg(not(loom))]
+impl ProcessHandle {
+    pub(crate) fn open(process: u32) -> io::Result<Self> {
+        let number = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+        let number = number.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no process has this number"))?;
+        Ok(Self(rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?))
+    }
+
+    /// Blocks until it has ended.
+    pub(crate) fn wait_ended(&self) {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
+        while poll(&mut watched, None) == Err(Errno::INTR) {}
+    }
+}
+
 /// Whether the calling thread is the first of its process: the one that a terminal's Ctrl-C reaches.
 pub fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()

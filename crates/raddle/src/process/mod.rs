@@ -10,7 +10,13 @@
 pub mod claim;
 pub mod doorbell;
 #[cfg(not(loom))]
+pub mod link;
+#[cfg(not(loom))]
 pub mod mapping;
 #[cfg(all(loom, test))]
 mod models;
 pub mod ring;
+#[cfg(not(loom))]
+pub mod seat;
+#[cfg(not(loom))]
+pub mod worker;

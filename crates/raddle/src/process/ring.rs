@@ -148,9 +148,9 @@ impl<B: AsRef<[u8]>> Outgoing<B> {
         self.written.is_some()
     }
 
-    /// Gives back what it was made of.
-    pub fn into_parts(self) -> (Header, B) {
-        (self.header, self.payload)
+    /// Whether it is a task's record, of those whose kind has the `mark`.
+    pub(crate) fn is_for_task(&self, task: u64, mark: u16) -> bool {
+        self.header.kind & mark != 0 && self.header.id == task
     }
 }
 
@@ -223,6 +223,14 @@ impl<W: Words> Producer<W> {
         }
         self.head = head;
         Ok(self.data.capacity - (self.tail - head))
+    }
+
+    /// Whether a record could be begun or gone on with.
+    ///
+    /// # Errors
+    /// The consumer's counter is wrong.
+    pub fn has_room(&mut self) -> Result<bool, Corrupt> {
+        self.room_for(HEADER_WORDS).map(|room| room >= HEADER_WORDS)
     }
 
     /// Whether the consumer has read everything.

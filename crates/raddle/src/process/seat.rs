@@ -1,0 +1,82 @@
+//! Where things lie in a pool's mapping: a head for the program's side, and a seat for each worker.
+//!
+//! | part of a seat | words | who writes |
+//! |---|---|---|
+//! | the worker's doorbell | a cache line | the worker sleeps, the program rings |
+//! | since when the present task runs | a cache line | the worker |
+//! | claims | [`PLACES`] | the program sends and takes back, the worker begins |
+//! | tasks | a ring | the program |
+//! | replies | a ring | the worker |
+
+use super::claim::Claims;
+use super::doorbell::Doorbell;
+use super::mapping::{Mapping, Part, SharedBell};
+use super::ring::{COUNTER_WORDS, Words};
+use crate::primitives::Ordering;
+
+/// How many tasks can be with one worker, begun or not: enough that tasks of a microsecond keep it busy while the program
+/// does something else for a fraction of a millisecond.
+pub const PLACES: usize = 256;
+/// Data words of a ring: 64 KB. Longer records pass piece by piece.
+const RING_WORDS: usize = 1 << 13;
+
+const LINE_WORDS: usize = 8;
+const RING: usize = COUNTER_WORDS + RING_WORDS;
+const SEAT: usize = 2 * LINE_WORDS + PLACES + 2 * RING;
+const HEAD: usize = LINE_WORDS;
+
+/// How many words a mapping for so many workers has.
+pub fn words_for(seats: usize) -> usize {
+    HEAD + seats * SEAT
+}
+
+/// The doorbell of the program's side.
+pub(crate) fn program_bell(mapping: &Mapping) -> Doorbell<SharedBell> {
+    Doorbell::new(mapping.part(0, HEAD).bell(0))
+}
+
+/// One worker's part of a mapping.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) bell: Doorbell<SharedBell>,
+    pub(crate) claims: Claims<Part>,
+    pub(crate) tasks: Part,
+    pub(crate) replies: Part,
+    begun: Part,
+    whole: Part,
+}
+
+impl Seat {
+    /// The seat of this number.
+    pub(crate) fn new(mapping: &Mapping, number: usize) -> Self {
+        let start = HEAD + number * SEAT;
+        let claims = start + 2 * LINE_WORDS;
+        let rings = claims + PLACES;
+        Self {
+            bell: Doorbell::new(mapping.part(start, LINE_WORDS).bell(0)),
+            claims: Claims::new(mapping.part(claims, PLACES)),
+            tasks: mapping.part(rings, RING),
+            replies: mapping.part(rings + RING, RING),
+            begun: mapping.part(start + LINE_WORDS, LINE_WORDS),
+            whole: mapping.part(start, SEAT),
+        }
+    }
+
+    /// Makes it as new. No process may use it: the worker that did has ended.
+    pub(crate) fn clear(&self) {
+        // The data of the rings means nothing without their counters.
+        let rings = 2 * LINE_WORDS + PLACES;
+        let counters = (rings..rings + COUNTER_WORDS).chain(rings + RING..rings + RING + COUNTER_WORDS);
+        (0..rings).chain(counters).for_each(|index| self.whole.word(index).store(0, Ordering::Release));
+    }
+
+    /// The worker begins a task, or ends it (`None`). Nanoseconds of the system's monotonic clock.
+    pub(crate) fn note_begun(&self, at: Option<u64>) {
+        self.begun.word(0).store(at.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// Since when the worker's task runs, as far as it says itself.
+    pub(crate) fn begun_at(&self) -> Option<u64> {
+        Some(self.begun.word(0).load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+}

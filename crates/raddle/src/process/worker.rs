@@ -1,0 +1,141 @@
+//! The worker's side: it takes tasks out of its ring, has the host run them, and puts the replies into the other.
+//!
+//! Any program can be a worker: it opens the mapping that it was given, and calls [`serve`] with a [`Handler`]. What the bytes
+//! of a task mean is the handler's affair.
+
+use std::fmt;
+
+use super::doorbell::{Doorbell, Rung};
+use super::link::{DEFINE, FORGET, STOP, TASK};
+use super::mapping::{Mapping, Part, SharedBell};
+use super::ring::{Consumer, Corrupt, Header, Incoming, Outgoing, Producer};
+use super::seat::{Seat, program_bell};
+use crate::os;
+use crate::signal::AdaptiveSpin;
+
+/// What a worker does with what it is sent.
+pub trait Handler {
+    /// Keeps something under a number, for the tasks that come after it.
+    fn define(&mut self, number: u64, bytes: Vec<u8>);
+
+    /// Drops what was kept under a number.
+    fn forget(&mut self, number: u64);
+
+    /// Runs a task, and appends the reply to `reply`. Gives the kind of the reply, which is passed on.
+    fn run(&mut self, task: Vec<u8>, reply: &mut Vec<u8>) -> u16;
+
+    /// Wakes the program where it sleeps when nobody in it waits for replies.
+    fn ring_elsewhere(&mut self);
+
+    /// Calls `wait` while there is nothing to do: what is held, an interpreter say, may be released meanwhile.
+    fn rest(&mut self, wait: &mut (dyn FnMut() + Send)) {
+        wait();
+    }
+}
+
+/// Serves the seat of this number until the program says that it is over.
+///
+/// # Errors
+/// The shared memory was overwritten. The process should end.
+pub fn serve(mapping: &Mapping, seat: usize, handler: &mut dyn Handler) -> Result<(), Corrupt> {
+    let seat = Seat::new(mapping, seat);
+    let mut worker = Worker {
+        tasks: Consumer::new(seat.tasks.clone()),
+        replies: Producer::new(seat.replies.clone()),
+        program: program_bell(mapping),
+        spin: AdaptiveSpin::new(),
+        seat,
+    };
+    while let Some(record) = worker.next(handler)? {
+        let Header { kind, id } = record.header;
+        match kind {
+            STOP => break,
+            DEFINE => handler.define(id, record.payload),
+            FORGET => handler.forget(id),
+            _ if kind & TASK != 0 => worker.run(usize::from(kind & !TASK), id, record.payload, handler)?,
+            _ => return Err(Corrupt { what: "a record of an unknown kind" }),
+        }
+    }
+    Ok(())
+}
+
+struct Worker {
+    seat: Seat,
+    tasks: Consumer<Part>,
+    replies: Producer<Part>,
+    program: Doorbell<SharedBell>,
+    spin: AdaptiveSpin,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("seat", &self.seat).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Waits for the next record.
+    fn next(&mut self, handler: &mut dyn Handler) -> Result<Option<Incoming>, Corrupt> {
+        loop {
+            if let Some(record) = self.tasks.read()? {
+                return Ok(Some(record));
+            }
+            // Of a record that is longer than the ring a part has been taken: the program can go on with the rest.
+            self.ring(handler);
+            let Self { seat, tasks, spin, .. } = self;
+            handler.rest(&mut || {
+                seat.bell.wait(None, spin, || tasks.has_more());
+            });
+        }
+    }
+
+    fn run(&mut self, place: usize, id: u64, task: Vec<u8>, handler: &mut dyn Handler) -> Result<(), Corrupt> {
+        if !self.seat.claims.try_begin(place, id) {
+            return Ok(());
+        }
+        self.seat.note_begun(Some(os::monotonic_nanoseconds()));
+        let mut payload = Vec::new();
+        let kind = handler.run(task, &mut payload);
+        self.seat.note_begun(None);
+        self.reply(&mut Outgoing::new(Header { kind, id }, payload), handler)
+    }
+
+    fn reply(&mut self, reply: &mut Outgoing<Vec<u8>>, handler: &mut dyn Handler) -> Result<(), Corrupt> {
+        loop {
+            let is_sent = self.replies.write(reply)?;
+            self.ring(handler);
+            if is_sent {
+                return Ok(());
+            }
+            // The program rings when it has read: the ring is full, so there is something for it to read.
+            let Self { seat, replies, spin, .. } = self;
+            let mut found = Ok(true);
+            handler.rest(&mut || {
+                seat.bell.wait(None, spin, || {
+                    found = replies.has_room();
+                    found != Ok(false)
+                });
+            });
+            found?;
+        }
+    }
+
+    fn ring(&self, handler: &mut dyn Handler) {
+        if self.program.ring() == Rung::Elsewhere {
+            handler.ring_elsewhere();
+        }
+    }
+}
+
+/// Has this process end when the one of this number does, whatever it is doing then.
+///
+/// # Errors
+/// The system does not let it be watched: it may be gone already.
+pub fn end_with(process: u32) -> std::io::Result<()> {
+    let watched = os::ProcessHandle::open(process)?;
+    let watch = move || {
+        watched.wait_ended();
+        os::exit_at_once(1);
+    };
+    std::thread::Builder::new().name("raddle-watch".into()).spawn(watch).map(drop)
+}

@@ -1,0 +1,203 @@
+//! One worker process at the end of a link: tasks, definitions, taking back, large records, and its death.
+#![cfg(not(loom))]
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use raddle::process::link::{Link, Reply};
+use raddle::process::mapping::Mapping;
+use raddle::process::seat::{PLACES, words_for};
+use raddle::process::worker::{Handler, end_with, serve};
+
+const PEER: &str = "RADDLE_WORKER_PEER";
+
+/// What the worker of these tests does, by the first byte of a task.
+#[derive(Default)]
+struct Servant {
+    defined: HashMap<u64, Vec<u8>>,
+}
+
+const REVERSE: u8 = 0;
+const BLOCK: u8 = 1;
+const EXIT: u8 = 2;
+const RECALL: u8 = 3;
+
+impl Handler for Servant {
+    fn define(&mut self, number: u64, bytes: Vec<u8>) {
+        self.defined.insert(number, bytes);
+    }
+
+    fn forget(&mut self, number: u64) {
+        self.defined.remove(&number);
+    }
+
+    fn run(&mut self, task: Vec<u8>, reply: &mut Vec<u8>) -> u16 {
+        match task[0] {
+            REVERSE => {
+                reply.extend(task[1..].iter().rev());
+                REVERSE.into()
+            }
+            BLOCK => loop {
+                std::thread::park();
+            },
+            EXIT => std::process::exit(3),
+            RECALL => match self.defined.get(&u64::from(task[1])) {
+                Some(bytes) => {
+                    reply.extend_from_slice(bytes);
+                    1
+                }
+                None => 0,
+            },
+            other => unreachable!("no test sends {other}"),
+        }
+    }
+
+    fn ring_elsewhere(&mut self) {
+        unreachable!("nobody sleeps elsewhere here");
+    }
+}
+
+struct Worker {
+    process: Child,
+    link: Link,
+    /// As long as the link.
+    _mapping: Mapping,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Worker {
+    /// Starts this test once more, as the worker. `None`: this is the worker, and it has served.
+    fn start(test: &str) -> Option<Self> {
+        if let Ok(descriptor) = std::env::var(PEER) {
+            // SAFETY: the parent has left this descriptor open for this process, and nobody else here uses it.
+            let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor.parse().expect("the parent gives a number")) };
+            let mapping = Mapping::open(descriptor, words_for(1)).expect("it is the parent's memory");
+            end_with(std::os::unix::process::parent_id()).expect("the parent is there");
+            serve(&mapping, 0, &mut Servant::default()).expect("the parent keeps the rules");
+            return None;
+        }
+        let mapping = Mapping::new(words_for(1)).expect("the system gives memory");
+        let inherited = rustix::io::dup(mapping.descriptor()).expect("the system copies a descriptor");
+        let link = Link::new(&mapping, 0);
+        let process = Command::new(std::env::current_exe().expect("a test knows its own program"))
+            .args([test, "--exact", "--nocapture"])
+            .env(PEER, inherited.as_raw_fd().to_string())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("a test can start its own program");
+        Some(Self { process, link, _mapping: mapping })
+    }
+
+    fn send(&mut self, task: u64, operation: u8, argument: &[u8]) {
+        let bytes: Vec<u8> = [&[operation], argument].concat();
+        self.link.send(task, bytes.into()).expect("the worker keeps the rules");
+        self.link.ring();
+    }
+
+    /// Waits for one reply.
+    fn receive(&mut self) -> Reply {
+        let end = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < end {
+            if let Some(reply) = self.link.receive().expect("the worker keeps the rules") {
+                return reply;
+            }
+            self.link.pump().expect("the worker keeps the rules");
+            self.link.ring();
+            std::thread::yield_now();
+        }
+        panic!("the worker does not answer");
+    }
+
+    fn wait_begun(&self, task: u64) {
+        while self.link.running().is_none_or(|(running, _)| running != task) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn tasks_are_answered_in_order_whatever_their_size() {
+    let Some(mut worker) = Worker::start("tasks_are_answered_in_order_whatever_their_size") else { return };
+    for task in 0..2_000_u64 {
+        // Every hundredth is several times as long as a ring.
+        let size = if task % 100 == 50 { 300_000 } else { task as usize % 50 };
+        let argument: Vec<u8> = (0..size).map(|i| (i as u64 + task) as u8).collect();
+        worker.send(task, REVERSE, &argument);
+        let mut payload = argument;
+        payload.reverse();
+        assert_eq!(worker.receive(), Reply { task, kind: REVERSE.into(), payload });
+    }
+}
+
+#[test]
+fn many_tasks_can_be_on_the_way() {
+    let Some(mut worker) = Worker::start("many_tasks_can_be_on_the_way") else { return };
+    let (mut sent, mut received) = (0, 0);
+    while received < 20_000 {
+        while sent < 20_000 && worker.link.has_room() {
+            worker.send(sent, REVERSE, &sent.to_le_bytes());
+            sent += 1;
+        }
+        assert!(worker.link.load() <= PLACES);
+        assert_eq!(worker.receive().task, received);
+        received += 1;
+    }
+    assert_eq!(worker.link.load(), 0);
+}
+
+#[test]
+fn what_was_defined_is_there_until_it_is_forgotten() {
+    let Some(mut worker) = Worker::start("what_was_defined_is_there_until_it_is_forgotten") else { return };
+    worker.link.define(7, b"a function".to_vec().into()).expect("the worker keeps the rules");
+    worker.send(1, RECALL, &[7]);
+    assert_eq!(worker.receive().payload, b"a function");
+    worker.link.forget(7).expect("the worker keeps the rules");
+    worker.send(2, RECALL, &[7]);
+    assert_eq!(worker.receive().kind, 0);
+}
+
+#[test]
+fn a_task_behind_a_running_one_can_be_taken_back() {
+    let Some(mut worker) = Worker::start("a_task_behind_a_running_one_can_be_taken_back") else { return };
+    worker.send(1, BLOCK, &[]);
+    worker.wait_begun(1);
+    worker.send(2, REVERSE, &[]);
+    worker.send(3, REVERSE, &[0; 500_000]);
+    assert!(!worker.link.try_take_back(1), "it runs");
+    assert_eq!(worker.link.take_back_last(), Some(3));
+    assert!(worker.link.try_take_back(2));
+    assert!(!worker.link.try_take_back(2), "it is not there any more");
+    assert_eq!(worker.link.left().collect::<Vec<_>>(), [(1, true)]);
+    let (_, since) = worker.link.running().expect("it runs");
+    assert!(since.is_some());
+}
+
+#[test]
+fn after_a_death_it_is_known_what_ran() {
+    let Some(mut worker) = Worker::start("after_a_death_it_is_known_what_ran") else { return };
+    worker.send(1, REVERSE, b"abc");
+    worker.send(2, EXIT, &[]);
+    worker.send(3, REVERSE, b"abc");
+    assert_eq!(worker.process.wait().expect("it is our child").code(), Some(3));
+    assert_eq!(worker.receive().task, 1, "what was answered before is there");
+    assert_eq!(worker.link.receive(), Ok(None));
+    assert_eq!(worker.link.left().collect::<Vec<_>>(), [(2, true), (3, false)]);
+}
+
+#[test]
+fn a_worker_that_is_stopped_does_what_it_was_sent() {
+    let Some(mut worker) = Worker::start("a_worker_that_is_stopped_does_what_it_was_sent") else { return };
+    worker.send(1, REVERSE, b"abc");
+    worker.link.stop().expect("the worker keeps the rules");
+    worker.link.ring();
+    assert_eq!(worker.receive().payload, b"cba");
+    assert!(worker.process.wait().expect("it is our child").success());
+}
