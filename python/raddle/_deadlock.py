@@ -62,8 +62,9 @@ class DeadlockError(RaddleError, RuntimeError):
     """Threads wait for each other in a circle, and this wait would have closed it.
 
     Of the threads of a circle one gets the error: when it lets go of what it holds, as ``with``
-    does by itself, the others go on. It is raised only where none of them could have gone on, so
-    never for a wait with a time limit. It is also raised for a lock whose holder has ended without
+    does by itself, the others go on. It is raised only where none of them could have gone on by
+    itself, so never for a wait with a time limit; that somebody else might still have cancelled a
+    task in a queue is not waited for. It is also raised for a lock whose holder has ended without
     releasing it.
 
     Attributes

@@ -54,6 +54,18 @@ def count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
+def wait_or_forsake(pool: _native.PoolHandle) -> None:
+    """Wait for a pool when nobody is left to be told of a deadlock but the person at the terminal.
+
+    A task may wait for a lock that this thread has kept: then the pool's tasks never end.
+    """
+    try:
+        wait_ended(pool)
+    except RaddleError as deadlock:
+        say(f"left without waiting for tasks that could never end: {deadlock}")
+        pool.forsake()
+
+
 def wait_after_interrupt(pools: list[_native.PoolHandle]) -> None:
     """Cancel what has not begun and wait for the rest, which a further Ctrl-C gives up."""
     try:
@@ -65,7 +77,7 @@ def wait_after_interrupt(pools: list[_native.PoolHandle]) -> None:
                 f"waiting for {running} running; Ctrl-C again leaves without waiting"
             )
         for pool in pools:
-            wait_ended(pool)
+            wait_or_forsake(pool)
     except KeyboardInterrupt:
         leave(pools)
 
@@ -87,17 +99,12 @@ def _at_exit() -> None:
         pool.close(False)
     try:
         for pool in pools:
-            wait_ended(pool)
+            wait_or_forsake(pool)
     except KeyboardInterrupt:
         if issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt):
             leave(pools)
         else:
             wait_after_interrupt(pools)
-    except RaddleError as deadlock:
-        # A task waits for a lock that this thread has kept, say: the end of the program frees it.
-        say(f"left without waiting for tasks that could never end: {deadlock}")
-        for pool in pools:
-            pool.forsake()
 
 
 # As the standard library does: before the interpreter waits for other threads, and while everything

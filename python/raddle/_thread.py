@@ -6,6 +6,7 @@ import atexit
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
 from typing import Any
 
 from ._errors import TimeoutError, WaitTimeout
@@ -21,7 +22,7 @@ class Thread(threading.Thread):
     """A thread whose function's value or error `result` gives.
 
     Everything else is as in :class:`threading.Thread`, its parent. An error that nobody asks for
-    goes to ``threading.excepthook``: when the thread object is dropped, or when the program ends.
+    goes to ``threading.excepthook``: when the thread object is collected, or when the program ends.
 
     Parameters
     ----------
@@ -69,14 +70,15 @@ class Thread(threading.Thread):
         RuntimeError
             It has been started before, or the system starts no thread.
         """
-        if self.ident is None and not self._started.is_set():  # type: ignore[attr-defined]
+        is_new = self._initialized and self.ident is None  # type: ignore[attr-defined]
+        if is_new:
             # What runs is wrapped on the instance, so that a `run` that a subclass overrides, or
             # that a tool has replaced, gives its value too.
             vars(self)["run"] = _Body(self, self.run)
         try:
             super().start()
         except BaseException:
-            if self.ident is None:
+            if is_new and self.ident is None:
                 vars(self).pop("run", None)
             raise
 
@@ -111,16 +113,12 @@ class Thread(threading.Thread):
             Whatever the function raised, with its traceback.
         """
         self._check_awaitable("the result of ")
-        self._is_asked = True
-        _unasked.discard(self)
         try:
             return self._outcome.result(timeout)
         except BaseException as error:
-            if self._outcome.done():
-                raise
-            # The caller has not got the function's error: that has not come yet.
-            self._is_asked = False
-            if isinstance(error, TimeoutError):
+            if self._outcome.done() and error is self._outcome.exception(0):
+                self._is_asked = True
+            elif isinstance(error, TimeoutError):
                 raise WaitTimeout(f"the thread still runs after {timeout} s") from None
             raise
         finally:
@@ -180,51 +178,39 @@ class Thread(threading.Thread):
 
 
 class _Body:
-    """What a thread runs: its function, the end of which completes the future.
-
-    It stays on the thread object only until it begins: a cycle would keep the thread from being
-    dropped, and with it an error from being told.
-    """
+    """What a thread runs: its function, the end of which completes the future."""
 
     def __init__(self, thread: Thread, run: Callable[[], object]) -> None:
         self.thread: Thread | None = thread
-        self.function = self._direct(thread, run)
-
-    @staticmethod
-    def _direct(thread: Thread, run: Callable[[], object]) -> Callable[[], object]:
-        # The frame of a method refers to the thread, and the traceback of an error to the frame.
-        if getattr(run, "__func__", None) is not Thread.run:
-            return run
-        fields = vars(thread)
-        target, args, kwargs = (fields.pop(name) for name in ("_target", "_args", "_kwargs"))
-        return (lambda: None) if target is None else _call(target, args, kwargs)
+        self.run: Callable[[], object] | None = run
 
     def __call__(self) -> None:
-        thread, function = self.thread, self.function
-        assert thread is not None, "a thread begins once"
-        self.thread = None
-        del self.function
+        thread, run = self.thread, self.run
+        assert thread is not None and run is not None, "a thread begins once"
+        self.thread = self.run = None
         vars(thread).pop("run", None)
         outcome = thread._outcome
         outcome._begin_on_this_thread(f"thread {thread.name!r}")
         try:
-            value = function()
-        except BaseException as error:
-            # Without this frame, which refers to the thread.
-            traceback = error.__traceback__ and error.__traceback__.tb_next
-            outcome.set_exception(error.with_traceback(traceback))
-            if not thread._is_asked:
+            try:
+                value = run()
+            except BaseException as error:
+                # Without this frame, and that of `Thread.run`: they say nothing.
+                outcome.set_exception(error.with_traceback(_of_function(error.__traceback__)))
                 _unasked.add(thread)
-        else:
-            outcome.set_result(value)
+            else:
+                outcome.set_result(value)
+        finally:
+            # An exception that another thread sent may come between any two lines.
+            if not outcome.done():
+                outcome.set_exception(RuntimeError("the thread was interrupted as it ended"))
 
 
-def _call(
-    target: Callable[..., object], args: Iterable[Any], kwargs: Mapping[str, Any]
-) -> Callable[[], object]:
-    from functools import partial
-
-    return partial(target, *args, **kwargs)
+def _of_function(traceback: TracebackType | None) -> TracebackType | None:
+    traceback = traceback and traceback.tb_next
+    if traceback is not None and traceback.tb_frame.f_code is Thread.run.__code__:
+        traceback = traceback.tb_next
+    return traceback
 
 
 @atexit.register

@@ -120,6 +120,10 @@ impl Rest {
 impl Awaited for Rest {
     fn held_up_by(&self, look: &Look<'_>) -> Option<Vec<ThreadNumber>> {
         let missing = self.lock();
+        // None is missing any more: another thread has ended the iteration.
+        if missing.count == 0 {
+            return None;
+        }
         let mut threads = BTreeSet::new();
         for (future, _) in missing.futures.iter().flatten() {
             threads.extend(future.get().task().held_up_by(look)?);
@@ -157,6 +161,10 @@ impl CompletedIterator {
         let mut missing = self.rest.lock();
         let (future, _) = missing.futures.get_mut(index)?.take()?;
         missing.count -= 1;
+        if missing.count == 0 {
+            drop(missing);
+            self.arrivals.wake();
+        }
         Some(future)
     }
 
@@ -166,6 +174,7 @@ impl CompletedIterator {
         missing.count = 0;
         let futures = std::mem::take(&mut missing.futures);
         drop(missing);
+        self.arrivals.wake();
         for (future, registration) in futures.into_iter().flatten() {
             if let Some(registration) = registration {
                 Arrivals::unregister(registration, &future.get().task().cell);
@@ -178,11 +187,8 @@ impl CompletedIterator {
         if self.generation == raddle::os::fork_generation() {
             return Ok(());
         }
-        let missing = self.rest.lock();
-        match missing.futures.iter().flatten().find(|(future, _)| future.get().is_orphan()) {
-            Some(_) => Err(Names::refusal(py, &raddle::SubmitError::Forked, false)),
-            None => Ok(()),
-        }
+        let has_orphan = self.rest.lock().futures.iter().flatten().any(|(future, _)| future.get().is_orphan());
+        if has_orphan { Err(Names::refusal(py, &raddle::SubmitError::Forked, false)) } else { Ok(()) }
     }
 
     fn missing(&self) -> usize {

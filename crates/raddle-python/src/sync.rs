@@ -100,6 +100,10 @@ trait EngineLock: Send + Sync + Default + 'static {
     fn release(&self, me: ThreadNumber) -> Result<(), NotHeld>;
     /// The lock has been acquired by waiting.
     fn note_acquired(&self) {}
+    /// Whether the calling thread, which holds it, did not hold it before.
+    fn is_new(&self) -> bool {
+        true
+    }
 }
 
 impl EngineLock for RawLock {
@@ -136,6 +140,11 @@ impl EngineLock for ReentrantRawLock {
     fn note_acquired(&self) {
         self.set_depth(1);
     }
+
+    #[inline]
+    fn is_new(&self) -> bool {
+        self.depth_of_holder() == 1
+    }
 }
 
 impl<L: EngineLock> Awaited for Core<L> {
@@ -158,7 +167,7 @@ impl<L: EngineLock> Core<L> {
     fn enter(self: &Arc<Self>, py: Python<'_>) -> PyResult<bool> {
         let me = ThreadNumber::current();
         if self.lock.try_acquire(me) {
-            self.site.note(py);
+            self.note(py);
             return Ok(true);
         }
         self.wait(py, me, None)
@@ -171,13 +180,49 @@ impl<L: EngineLock> Core<L> {
         let limit = limit_of(blocking, timeout)?;
         let me = ThreadNumber::current();
         if self.lock.try_acquire(me) {
-            self.site.note(py);
+            self.note(py);
             return Ok(true);
         }
         if limit.is_zero() {
             return Ok(false);
         }
         self.wait(py, me, Instant::now().checked_add(limit))
+    }
+
+    /// Notes where the lock was taken, not where it was taken once more.
+    #[inline]
+    fn note(&self, py: Python<'_>) {
+        if self.lock.is_new() {
+            self.site.note(py);
+        }
+    }
+
+    /// Takes the lock back for a thread that must have it, whatever comes: signals are seen to afterwards.
+    fn take_back(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let me = ThreadNumber::current();
+        if self.lock.try_acquire(me) {
+            self.note(py);
+            return Ok(());
+        }
+        let attempt = self.lock.raw().attempt(me);
+        let watch = || Arc::clone(self) as Arc<dyn Awaited>;
+        loop {
+            match py.detach(|| attempt.wait(None, Some(&watch))) {
+                Woken::Look if !attempt.try_acquire() => {}
+                Woken::Look | Woken::Acquired => break,
+                Woken::Interrupted | Woken::TimedOut => {}
+                Woken::Deadlock(deadlock) => return Err(Names::deadlock(py, &deadlock)),
+                Woken::HolderEnded => return Err(self.holder_ended(py)),
+            }
+        }
+        self.lock.note_acquired();
+        self.note(py);
+        Ok(())
+    }
+
+    fn holder_ended(&self, py: Python<'_>) -> PyErr {
+        let Description { what, taken_at } = self.describe();
+        Names::holder_ended(py, &what, taken_at)
     }
 
     #[cold]
@@ -197,10 +242,7 @@ impl<L: EngineLock> Core<L> {
                 Some(Woken::Look) => {}
                 Some(Woken::Acquired) => break true,
                 Some(Woken::Deadlock(deadlock)) => return Err(Names::deadlock(py, &deadlock)),
-                Some(Woken::HolderEnded) => {
-                    let Description { what, taken_at } = self.describe();
-                    return Err(Names::holder_ended(py, &what, taken_at));
-                }
+                Some(Woken::HolderEnded) => return Err(self.holder_ended(py)),
                 Some(Woken::TimedOut | Woken::Interrupted) | None => break false,
             }
         };
@@ -491,7 +533,7 @@ impl RLock {
     /// Take the lock as often as it was held before.
     fn _acquire_restore(&self, py: Python<'_>, state: &Bound<'_, PyTuple>) -> PyResult<()> {
         let depth: u64 = state.get_item(0)?.extract()?;
-        self.0.enter(py)?;
+        self.0.take_back(py)?;
         self.0.lock.set_depth(depth);
         Ok(())
     }
@@ -502,7 +544,7 @@ impl RLock {
     }
 }
 
-/// As the standard library, takes anything that is true or false.
+/// Takes anything that is true or false.
 fn truth(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     object.is_truthy()
 }

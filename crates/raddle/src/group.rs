@@ -146,6 +146,14 @@ impl Arrivals {
         self.arrived.lock().indices.pop_front()
     }
 
+    /// Has whoever waits look again, though none has arrived.
+    pub fn wake(&self) {
+        let has_sleeper = std::mem::take(&mut self.arrived.lock().has_sleeper);
+        if has_sleeper {
+            self.signal.set();
+        }
+    }
+
     /// Blocks until one may have arrived; `watch` as for [`Countdown::wait`].
     ///
     /// # Errors

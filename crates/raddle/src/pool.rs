@@ -477,11 +477,17 @@ impl Pool {
 
 impl Crew for Pool {
     fn held_up_by(&self, look: &Look<'_>) -> Option<Vec<ThreadNumber>> {
-        if self.is_forked() || self.roster.can_start_one() {
+        if self.is_forked() {
             return None;
         }
-        // Without any worker there is nobody whose waiting would explain it.
-        self.crew(look).into_iter().collect::<Option<Vec<_>>>().filter(|threads| !threads.is_empty())
+        let workers = self.roster.workers_if_all_begun()?;
+        let crew = self.crew(look);
+        // While a worker is being started or replaced, the roster counts one that has no record yet, or still counts one that
+        // was given up: then somebody is on the way.
+        if crew.len() != workers {
+            return None;
+        }
+        crew.into_iter().collect()
     }
 
     fn runner_of(&self, batch: usize, index: usize) -> Option<ThreadNumber> {

@@ -210,10 +210,10 @@ impl<E: Entry> Roster<E> {
         }
     }
 
-    /// Whether a further worker could still be started, or one that sleeps be woken.
-    pub(crate) fn can_start_one(&self) -> bool {
+    /// How many workers there are, if no further one could be started and none sleeps.
+    pub(crate) fn workers_if_all_begun(&self) -> Option<usize> {
         let inner = self.inner.lock();
-        inner.workers < self.max_workers || !inner.sleepers.is_empty()
+        (inner.workers >= self.max_workers && inner.sleepers.is_empty()).then_some(inner.workers)
     }
 
     /// Ends the taking of entries; workers leave when the queue is empty. Returns whom to wake.

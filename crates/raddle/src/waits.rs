@@ -10,6 +10,9 @@
 //! pool, for a task in its queue). Threads that can still go on are taken out of the set until none is left that can; who
 //! remains waits for ever. The last thread that such a set needs is the one that registers, so its own look finds it.
 //!
+//! Not in the graph are the waits that have no way to fail: of Rust programs [`wait`](crate::wait), `as_completed`, scopes, and
+//! the end of an executor that is dropped. A thread in one of these counts as one that may go on.
+//!
 //! Invariant: user code runs under this lock neither when something is called nor when something is dropped.
 
 use std::cell::RefCell;
@@ -130,7 +133,7 @@ pub struct Look<'a> {
     /// What the look has got hold of: it may be the last to hold it, and lets go after the lock has been released.
     held: &'a RefCell<Vec<Arc<dyn Crew>>>,
     /// What holds up the queue of a pool: the same for all tasks in it.
-    queues: RefCell<HashMap<u64, Option<Vec<ThreadNumber>>>>,
+    queues: RefCell<Vec<(u64, Option<Vec<ThreadNumber>>)>>,
 }
 
 impl fmt::Debug for Look<'_> {
@@ -152,11 +155,11 @@ impl Look<'_> {
 
     /// `held_up_by` of a task that no worker of a pool has begun.
     pub(crate) fn by_queue_of(&self, executor: u64) -> Option<Vec<ThreadNumber>> {
-        if let Some(known) = self.queues.borrow().get(&executor) {
+        if let Some((_, known)) = self.queues.borrow().iter().find(|(known, _)| *known == executor) {
             return known.clone();
         }
         let found = self.crew(executor).and_then(|crew| crew.held_up_by(self));
-        self.queues.borrow_mut().insert(executor, found.clone());
+        self.queues.borrow_mut().push((executor, found.clone()));
         found
     }
 
@@ -267,7 +270,6 @@ pub(crate) struct Sleeper {
     pub(crate) since: Instant,
     /// Written and read under the graph's lock.
     is_handed: AtomicBool,
-    has_slept: AtomicBool,
     has_been_called: AtomicBool,
 }
 
@@ -278,7 +280,6 @@ impl Sleeper {
             signal: Signal::new(),
             since: Instant::now(),
             is_handed: AtomicBool::new(false),
-            has_slept: AtomicBool::new(false),
             has_been_called: AtomicBool::new(false),
         }
     }
@@ -367,7 +368,7 @@ impl Waits {
         let made = Self::new();
         // The thread that forked got its number in the parent.
         if let Some(survivor) = ThreadNumber::from_bits(os::survivor_of_fork()) {
-            made.thread_begins(survivor, os::thread_ident());
+            made.thread_begins(survivor, os::survivors_ident());
         }
         let made = Box::into_raw(Box::new(made));
         match OF_PROCESS.compare_exchange(old, made, Std::AcqRel, Std::Acquire) {
@@ -441,7 +442,7 @@ impl Waits {
     }
 
     /// Puts the calling thread into the queue of a lock, unless `announce`, which sees the threads that are alive, finds that
-    /// it must not sleep. A thread that was called before and came too late is the first again.
+    /// it must not sleep. A thread that was called before and came too late gets its old place.
     pub(crate) fn queue_up(
         &self,
         lock: usize,
@@ -456,11 +457,8 @@ impl Waits {
             return QueuedUp::LookAgain;
         }
         let queue = inner.queues.entry(lock).or_default();
-        if sleeper.has_slept.swap(true, Relaxed) {
-            queue.sleepers.push_front(Arc::clone(sleeper));
-        } else {
-            queue.sleepers.push_back(Arc::clone(sleeper));
-        }
+        let place = queue.sleepers.partition_point(|other| other.since <= sleeper.since);
+        queue.sleepers.insert(place, Arc::clone(sleeper));
         let Some(entry) = entry.take().filter(|_| !is_mutant(Mutant::SleepUnregistered)) else { return QueuedUp::Yes };
         inner.waiting.insert(sleeper.thread, entry);
         let Some(deadlock) = inner.deadlock_of(sleeper.thread, &held) else { return QueuedUp::Yes };
@@ -533,6 +531,13 @@ impl Entry {
     }
 }
 
+/// What a look has found so far.
+struct Reach {
+    stuck: HashSet<ThreadNumber>,
+    needed_by: HashMap<ThreadNumber, Vec<ThreadNumber>>,
+    can_go_on: Vec<ThreadNumber>,
+}
+
 impl Inner {
     /// Takes the thread out of the queue; tells whether it was there.
     fn take_from_queue(&mut self, lock: usize, sleeper: &Sleeper) -> bool {
@@ -558,23 +563,20 @@ impl Inner {
     fn deadlock_of(&self, thread: ThreadNumber, held: &RefCell<Vec<Arc<dyn Crew>>>) -> Option<Deadlock> {
         // Usually what is awaited depends on a thread that runs: one question answers it.
         self.ask(thread, &|other| self.waiting.contains_key(&other), held)?;
-        let mut stuck = self.within_reach(thread, held);
-        loop {
-            let can_go_on: Vec<_> = stuck
-                .iter()
-                .copied()
-                .filter(|t| self.ask(*t, &|other| stuck.contains(&other), held).is_none())
-                .collect();
-            if can_go_on.contains(&thread) {
+        let Reach { mut stuck, needed_by, mut can_go_on } = self.within_reach(thread, held);
+        // Who can go on is taken out, and whoever needs it is asked once more.
+        while let Some(free) = can_go_on.pop() {
+            if free == thread {
                 return None;
             }
-            if can_go_on.is_empty() {
-                return Some(self.circle(thread, &stuck, held));
+            stuck.remove(&free);
+            for other in needed_by.get(&free).into_iter().flatten().filter(|other| stuck.contains(other)) {
+                if self.ask(*other, &|t| stuck.contains(&t), held).is_none() {
+                    can_go_on.push(*other);
+                }
             }
-            can_go_on.iter().for_each(|t| {
-                stuck.remove(t);
-            });
         }
+        self.circle(thread, &stuck, held)
     }
 
     fn look<'a>(&'a self, stuck: &'a dyn Fn(ThreadNumber) -> bool, held: &'a RefCell<Vec<Arc<dyn Crew>>>) -> Look<'a> {
@@ -592,24 +594,32 @@ impl Inner {
     }
 
     /// All waiting threads on which `thread` depends, itself included.
-    fn within_reach(&self, thread: ThreadNumber, held: &RefCell<Vec<Arc<dyn Crew>>>) -> HashSet<ThreadNumber> {
-        let mut reached = HashSet::from([thread]);
+    fn within_reach(&self, thread: ThreadNumber, held: &RefCell<Vec<Arc<dyn Crew>>>) -> Reach {
+        let mut reach = Reach { stuck: HashSet::from([thread]), needed_by: HashMap::new(), can_go_on: Vec::new() };
         let mut frontier = vec![thread];
         while let Some(next) = frontier.pop() {
-            let needs = self.ask(next, &|other| self.waiting.contains_key(&other), held);
-            frontier.extend(needs.into_iter().flatten().filter(|other| reached.insert(*other)));
+            let Some(needs) = self.ask(next, &|other| self.waiting.contains_key(&other), held) else {
+                reach.can_go_on.push(next);
+                continue;
+            };
+            for needed in needs {
+                reach.needed_by.entry(needed).or_default().push(next);
+                if reach.stuck.insert(needed) {
+                    frontier.push(needed);
+                }
+            }
         }
-        reached
+        reach
     }
 
-    /// The shortest circle through `thread`. There is one: without this thread's wait nobody was stuck, so whatever it
-    /// depends on depends on it.
+    /// The shortest circle through `thread`. There is one, for without this thread's wait nobody was stuck: whatever it depends
+    /// on depends on it.
     fn circle(
         &self,
         thread: ThreadNumber,
         stuck: &HashSet<ThreadNumber>,
         held: &RefCell<Vec<Arc<dyn Crew>>>,
-    ) -> Deadlock {
+    ) -> Option<Deadlock> {
         let needs = |t| self.ask(t, &|other| stuck.contains(&other), held).unwrap_or_default();
         let mut reached_from = HashMap::new();
         let mut frontier = VecDeque::from([thread]);
@@ -634,8 +644,8 @@ impl Inner {
                 break;
             }
         }
-        let links = backwards.iter().rev().filter_map(|t| self.link(*t, &needs(*t)));
-        Deadlock(links.collect())
+        let links: Arc<[_]> = backwards.iter().rev().filter_map(|t| self.link(*t, &needs(*t))).collect();
+        (!links.is_empty()).then_some(Deadlock(links))
     }
 
     fn link(&self, thread: ThreadNumber, needs: &[ThreadNumber]) -> Option<Link> {

@@ -36,12 +36,20 @@ thread_local! {
 /// The number of the thread that called fork, in the child: the only one of its generation and earlier that is there.
 static SURVIVOR: AtomicU64 = AtomicU64::new(0);
 
+/// What the system calls it.
+static SURVIVORS_IDENT: AtomicU64 = AtomicU64::new(0);
+
 pub(crate) fn survivor_of_fork() -> u64 {
     SURVIVOR.load(Ordering::Relaxed)
 }
 
-/// Runs in the child of a fork, where only async-signal-safe work is allowed: two atomic stores are.
+pub(crate) fn survivors_ident() -> u64 {
+    SURVIVORS_IDENT.load(Ordering::Relaxed)
+}
+
+/// Runs in the child of a fork, where only async-signal-safe work is allowed: atomic stores are.
 extern "C" fn count_fork() {
+    SURVIVORS_IDENT.store(thread_ident(), Ordering::Relaxed);
     SURVIVOR.store(THREAD_NUMBER.get(), Ordering::Relaxed);
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }

@@ -17,7 +17,7 @@ use crate::waits::{Awaited, Deadlock, Description, Look, ThreadNumber};
 pub enum LockError {
     /// Threads would wait for each other in a circle; the calling one is told, the others can go on once it lets go.
     Deadlock(Deadlock),
-    /// The thread that holds it has ended without releasing it: nobody can.
+    /// The thread that holds it has ended without releasing it, or a fork has lost it: nobody can.
     HolderEnded,
 }
 
@@ -148,7 +148,7 @@ impl<T> Lock<T> {
     }
 
     fn make(value: T, name: Option<&str>) -> Self {
-        let core = Core { raw: RawLock::new(), label: Label::new(name) };
+        let core = Core { raw: RawLock::guarding(), label: Label::new(name) };
         Self { core: Arc::new(core), value: UnsafeCell::new(value) }
     }
 }
@@ -277,7 +277,7 @@ impl<T> RLock<T> {
     }
 
     fn make(value: T, name: Option<&str>) -> Self {
-        let core = ReentrantCore { raw: ReentrantRawLock::new(), label: Label::new(name) };
+        let core = ReentrantCore { raw: ReentrantRawLock::guarding(), label: Label::new(name) };
         Self { core: Arc::new(core), value: UnsafeCell::new(value) }
     }
 }

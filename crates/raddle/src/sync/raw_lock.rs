@@ -15,7 +15,7 @@
 //! | held by a thread that a fork lost -> held | whoever finds it in the child | Acquire | nobody else ever releases it |
 //!
 //! A released lock is free for whoever is there first, so a running thread goes on without a switch; one that has waited
-//! for longer than a millisecond is handed the lock instead, so that nobody waits for ever. A thread that was called always
+//! for longer than some milliseconds is handed the lock instead, so that nobody waits for ever. A thread that was called always
 //! looks at the lock before it gives up: its call may have been the only one.
 //!
 //! Statistics are written by the holder alone.
@@ -43,6 +43,8 @@ pub struct RawLock {
     word: AtomicU64,
     spin: AdaptiveSpin,
     tally: Tally,
+    /// Whether a lock of a thread that a fork lost is nobody's, in the child. If not, it is never free again.
+    is_freed_by_fork: bool,
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +110,19 @@ impl Default for RawLock {
 impl RawLock {
     /// A free lock.
     pub fn new() -> Self {
-        Self { word: AtomicU64::new(0), spin: AdaptiveSpin::new(), tally: Tally::default() }
+        let (word, spin, tally) = (AtomicU64::new(0), AdaptiveSpin::new(), Tally::default());
+        Self { word, spin, tally, is_freed_by_fork: true }
+    }
+
+    /// A free lock that guards data: if a fork loses its holder, the data may be half changed, and the lock is not free in the
+    /// child.
+    pub fn guarding() -> Self {
+        Self { is_freed_by_fork: false, ..Self::new() }
+    }
+
+    /// Whether the lock is free although its word has a holder.
+    fn was_freed_by_fork(&self, holder: ThreadNumber) -> bool {
+        self.is_freed_by_fork && holder.was_lost_in_fork()
     }
 
     /// Takes the lock for the thread `me`, which is the calling one, if it is free.
@@ -129,7 +143,7 @@ impl RawLock {
             let kept = match holder_in(word) {
                 None => word & QUEUED,
                 // Those who slept on it stayed in the parent with its holder.
-                Some(holder) if holder.was_lost_in_fork() => 0,
+                Some(holder) if self.was_freed_by_fork(holder) => 0,
                 Some(_) => return false,
             };
             match self.word.compare_exchange_weak(word, me.bits() | kept, Ordering::Acquire, Ordering::Relaxed) {
@@ -177,9 +191,9 @@ impl RawLock {
         self.word.store(0, Ordering::Release);
     }
 
-    /// Who holds it. A thread that a fork has lost holds nothing.
+    /// Who holds it.
     pub fn holder(&self) -> Option<ThreadNumber> {
-        holder_in(self.word.load(Ordering::Relaxed)).filter(|holder| !holder.was_lost_in_fork())
+        holder_in(self.word.load(Ordering::Relaxed)).filter(|holder| !self.was_freed_by_fork(*holder))
     }
 
     /// Whether the calling thread, which is `me`, holds it.
@@ -315,7 +329,7 @@ impl Attempt<'_> {
         loop {
             let holder = match holder_in(word) {
                 None if is_mutant(Mutant::SleepBesideAFreeLock) => self.sleeper.thread,
-                found => found.filter(|holder| !holder.was_lost_in_fork())?,
+                found => found.filter(|holder| !self.lock.was_freed_by_fork(*holder))?,
             };
             if word & QUEUED != 0 {
                 return Some(holder);
@@ -342,6 +356,11 @@ impl ReentrantRawLock {
         Self::default()
     }
 
+    /// As [`RawLock::guarding`].
+    pub fn guarding() -> Self {
+        Self { raw: RawLock::guarding(), depth: PlainU64::new(0) }
+    }
+
     /// The lock beneath: to wait for it, and for its figures.
     pub fn raw(&self) -> &RawLock {
         &self.raw
@@ -365,6 +384,12 @@ impl ReentrantRawLock {
     /// How often the thread `me`, which is the calling one, has the lock.
     pub fn depth(&self, me: ThreadNumber) -> u64 {
         if self.raw.is_held_by(me) { self.depth.load(Relaxed) } else { 0 }
+    }
+
+    /// How often its holder, which is the calling thread, has it.
+    #[inline]
+    pub fn depth_of_holder(&self) -> u64 {
+        self.depth.load(Relaxed)
     }
 
     /// Sets how often the calling thread, which holds the lock, has it.
