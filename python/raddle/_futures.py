@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, _base
-from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import _native
 from ._errors import (
@@ -18,13 +17,18 @@ from ._errors import (
 )
 from ._start import make_thread
 
+# Not from typing, which takes longer to load than all the rest: checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from concurrent.futures._base import DoneAndNotDoneFutures
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+    F = TypeVar("F", bound=_base.Future[Any])
+else:
+    T = None
 
 __all__ = ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "as_completed", "wait"]
-
-T = TypeVar("T")
-F = TypeVar("F", bound=_base.Future[Any])
 
 # The standard library's functions, kept for futures that are not ours.
 _standard_wait = _base.wait
@@ -156,7 +160,7 @@ def as_completed(fs: Iterable[F], timeout: float | None = None) -> Iterator[F]:
     found = _native.as_completed(futures, timeout)
     if found is not None:
         return found
-    return cast("Iterator[F]", _standard_as_completed(futures, timeout))
+    return _standard_as_completed(futures, timeout)  # type: ignore[return-value]
 
 
 def _log_callback(future: Future[Any], error: BaseException) -> None:
@@ -191,7 +195,7 @@ def _not_held(what: str, holder: int | None, is_held: bool) -> Exception:
 
 def _lock_statistics(figures: tuple[int, int, float, float], holder: int | None) -> object:
     from ._deadlock import thread_name
-    from ._locks import LockStatistics
+    from ._statistics import LockStatistics
 
     return LockStatistics(*figures, None if holder is None else thread_name(holder))
 

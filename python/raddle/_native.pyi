@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from typing_extensions import Self
 
-from ._locks import LockStatistics
 from ._options import Policy
+from ._statistics import LockStatistics
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=futures.Future[Any])

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, NamedTuple
+from collections import namedtuple
+
+# Not from typing, which takes longer to load than all the rest: checkers know the name.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple
 
 #: The default of an option that stays as it is.
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "unchanged"})()
 
 
-class Policy(NamedTuple):
-    """How tasks are run; the order is the one in which the native half takes it."""
+if TYPE_CHECKING:
 
-    task_timeout: float | None = None
-    retries: int = 0
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
-    label: str | None = None
+    class Policy(NamedTuple):
+        """How tasks are run; the order is the one in which the native half takes it."""
+
+        task_timeout: float | None = None
+        retries: int = 0
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+        label: str | None = None
+
+else:
+    Policy = namedtuple(
+        "Policy", "task_timeout retries retry_on label", defaults=(None, 0, Exception, None)
+    )
 
 
 def make_policy(base: Policy, task_timeout: Any, retries: Any, retry_on: Any, label: Any) -> Policy:

@@ -7,10 +7,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any
 
 from ._errors import TimeoutError, WaitTimeout
 from ._futures import Future
+
+# Not from typing, which takes longer to load than all the rest: checkers know the name.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Thread"]
 

@@ -8,9 +8,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import ref
 
 from . import _native
@@ -26,58 +24,23 @@ from ._options import (
 )
 from ._start import wait_after_interrupt, wait_ended
 
+# Not from typing, which takes longer to load than all the rest: checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Protocol, TypeVar
+
     from typing_extensions import ParamSpec, Self
 
+    from ._statistics import Statistics
+
     P = ParamSpec("P")
+    T = TypeVar("T")
 
-__all__ = ["ExecutorView", "Statistics", "ThreadPoolExecutor"]
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What an executor has done so far; see ``executor.statistics()``.
-
-    Each figure is exact; taken while tasks run, together they are a picture of a moving thing.
-
-    Examples
-    --------
-    >>> from raddle import ThreadPoolExecutor
-    >>> with ThreadPoolExecutor(max_workers=2) as executor:
-    ...     _ = list(executor.map(abs, range(10)))
-    ...     statistics = executor.statistics()
-    >>> statistics.submitted, statistics.failed
-    (10, 0)
-    """
-
-    submitted: int
-    """Tasks given to the executor."""
-    running: int
-    """Tasks that a worker runs now."""
-    waiting: int
-    """Tasks that no worker has begun and nobody has cancelled."""
-    done: int
-    """Tasks that ended with a value."""
-    failed: int
-    """Tasks that ended with an exception, those that overran their limit included."""
-    cancelled: int
-    """Tasks cancelled before they began."""
-    retried: int
-    """Attempts after a first one."""
-    abandoned: int
-    """Threads given up because their task overran its `task_timeout`."""
-    workers: int
-    """Workers alive, abandoned ones not counted."""
-    busy_seconds: float
-    """Seconds that the workers were busy, added up."""
-    longest_queue: int
-    """The most entries that were queued at once; one `map` is one entry."""
+    class _Submits(Protocol):
+        def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> cf.Future[T]: ...
 
 
-class _Submits(Protocol):
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> cf.Future[T]: ...
+__all__ = ["ExecutorView", "ThreadPoolExecutor"]
 
 
 class _Executor(cf.Executor):
@@ -156,6 +119,8 @@ class _Executor(cf.Executor):
 
     def statistics(self) -> Statistics:
         """Tell what the executor has done so far: a `Statistics`."""
+        from ._statistics import Statistics
+
         return Statistics(*self._pool().statistics())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
