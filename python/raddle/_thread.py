@@ -97,7 +97,7 @@ class Thread(threading.Thread):
             del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait until the function has returned, and return its value or raise its error.
+        """Wait until the thread has ended, and return its function's value or raise its error.
 
         Parameters
         ----------
@@ -118,10 +118,14 @@ class Thread(threading.Thread):
         """
         self._check_awaitable("the result of ")
         try:
-            return self._outcome.result(timeout)
+            value = self._outcome.result(timeout)
+            # What comes after the function is short, and depends on nobody.
+            super().join()
+            return value
         except BaseException as error:
             if self._outcome.done() and error is self._outcome.exception(0):
                 self._is_asked = True
+                super().join()
             elif isinstance(error, TimeoutError):
                 raise WaitTimeout(f"the thread still runs after {timeout} s") from None
             raise
