@@ -1,6 +1,7 @@
 //! `raddle._native`: the binding. It converts, releases the interpreter, and maps errors; the engine decides.
 
 mod batch;
+mod counter;
 mod enter;
 mod executor;
 mod future;
@@ -8,8 +9,9 @@ mod gate;
 mod group;
 mod host;
 mod job;
+mod locks;
 mod names;
-mod sync;
+mod site;
 
 /// The engine's Python face; its public names are those of the package `raddle`.
 #[pyo3::pymodule(gil_used = true)]
@@ -19,6 +21,8 @@ mod _native {
     #[pymodule_export]
     use crate::batch::MapIterator;
     #[pymodule_export]
+    use crate::counter::Counter;
+    #[pymodule_export]
     use crate::executor::{PoolHandle, ThreadPool, View, live_pools, note_exit};
     #[pymodule_export]
     use crate::future::NativeFuture;
@@ -27,9 +31,9 @@ mod _native {
     #[pymodule_export]
     use crate::host::ThreadBodyEntry;
     #[pymodule_export]
-    use crate::names::bind;
+    use crate::locks::{Lock, RLock};
     #[pymodule_export]
-    use crate::sync::{Counter, Lock, RLock};
+    use crate::names::bind;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,90 +1,18 @@
-//! `Lock`, `RLock` and `Counter`: the engine's, with the faces of those in `threading`.
+//! `Lock` and `RLock`: the engine's, with the faces of those in `threading`.
 
-use std::cell::UnsafeCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
-use pyo3::{ffi, intern};
 
 use raddle::sync::{Attempt, NotHeld, RawLock, ReentrantRawLock, Woken};
 use raddle::waits::{Awaited, Description, Look, ThreadNumber};
 
 use crate::enter::{self, Slept};
 use crate::names::Names;
-
-/// Where a lock was taken: noted by its holder each time, made readable only for a report.
-#[derive(Default)]
-struct Site(UnsafeCell<Option<(Py<PyAny>, i32)>>);
-
-// SAFETY: `note` is called by the holder of the lock, with the interpreter held. `read` is called with the interpreter held
-// too, and for a deadlock or a holder that has ended: even where several threads hold the interpreter at once, the holder
-// sleeps, or is gone, and notes nothing meanwhile; the graph's lock, which both have passed, orders the two.
-unsafe impl Sync for Site {}
-
-impl Site {
-    /// Notes the line of Python that runs on this thread, which holds the lock.
-    #[inline]
-    fn note(&self, py: Python<'_>) {
-        let Some((code, place)) = running_code(py) else { return };
-        // SAFETY: by the proof above nobody else looks.
-        let noted = unsafe { &mut *self.0.get() };
-        match noted {
-            Some((before, at)) if before.is(&code) => *at = place,
-            _ => {
-                let before = noted.replace((code.unbind(), place));
-                drop(before);
-            }
-        }
-    }
-
-    fn read(&self, py: Python<'_>) -> Option<String> {
-        // SAFETY: by the proof above nobody writes.
-        let (code, place) = unsafe { &*self.0.get() }.as_ref()?;
-        let code = code.bind(py);
-        let file = code.getattr(intern!(py, "co_filename")).ok()?;
-        let function = code.getattr(intern!(py, "co_name")).ok()?;
-        Some(format!("{file}:{} in {function}", line(code, *place)))
-    }
-}
-
-#[cfg(Py_3_11)]
-unsafe extern "C" {
-    // Public since 3.11; not among the declarations of pyo3.
-    fn PyFrame_GetLasti(frame: *mut ffi::PyFrameObject) -> std::ffi::c_int;
-}
-
-/// The code that runs in the innermost Python frame of this thread, and a number from which [`line`] makes its line.
-#[inline]
-fn running_code(py: Python<'_>) -> Option<(Bound<'_, PyAny>, i32)> {
-    // SAFETY: the interpreter is held. The frame is borrowed or NULL, and lives while we are called from it; its code is a
-    // new reference and never NULL.
-    unsafe {
-        let frame = ffi::PyEval_GetFrame();
-        if frame.is_null() {
-            return None;
-        }
-        let code = Bound::from_owned_ptr(py, ffi::PyFrame_GetCode(frame).cast());
-        #[cfg(Py_3_11)]
-        let place = PyFrame_GetLasti(frame);
-        #[cfg(not(Py_3_11))]
-        let place = ffi::PyFrame_GetLineNumber(frame);
-        Some((code, place))
-    }
-}
-
-#[cfg(Py_3_11)]
-fn line(code: &Bound<'_, PyAny>, place: i32) -> i32 {
-    // SAFETY: it is the code object that was noted, and an offset into it.
-    unsafe { ffi::PyCode_Addr2Line(code.as_ptr().cast(), place) }
-}
-
-#[cfg(not(Py_3_11))]
-fn line(_code: &Bound<'_, PyAny>, place: i32) -> i32 {
-    place
-}
+use crate::site::Site;
 
 /// What both kinds of locks have.
 struct Core<L> {
@@ -312,6 +240,87 @@ fn limit_of(blocking: bool, timeout: f64) -> PyResult<Duration> {
     Ok(Duration::from_secs_f64(timeout))
 }
 
+/// Takes anything that is true or false.
+fn truth(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.is_truthy()
+}
+
+/// What both classes have, and what one has besides: pyo3 wants the methods of a class in one place.
+macro_rules! lock_methods {
+    ($class:ident { $($more:tt)* }) => {
+        #[pymethods]
+        impl $class {
+            #[new]
+            #[pyo3(signature = (*, name=None))]
+            fn new(name: Option<String>) -> Self {
+                Self(Core::new(name))
+            }
+
+            /// Take the lock; return whether it was taken.
+            ///
+            /// Parameters
+            /// ----------
+            /// blocking : bool
+            ///     Whether to wait until it is free.
+            /// timeout : float
+            ///     Seconds to wait at most; -1 for no limit. Such a wait is never part of a deadlock.
+            ///
+            /// Raises
+            /// ------
+            /// DeadlockError
+            ///     Threads wait for each other in a circle, which this wait would close; or the thread that
+            ///     holds the lock has ended. Never with `timeout`, nor without `blocking`.
+            #[pyo3(signature = (blocking=true, timeout=-1.0))]
+            fn acquire(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] blocking: bool, timeout: f64) -> PyResult<bool> {
+                self.0.acquire(py, blocking, timeout)
+            }
+
+            /// Give the lock up.
+            ///
+            /// Raises
+            /// ------
+            /// RuntimeError
+            ///     The calling thread does not hold it.
+            fn release(&self, py: Python<'_>) -> PyResult<()> {
+                self.0.release(py)
+            }
+
+            /// Return whether a thread holds the lock.
+            fn locked(&self) -> bool {
+                self.0.is_locked()
+            }
+
+            /// Return how often the lock was taken and how long threads waited for it: a `LockStatistics`.
+            fn statistics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+                self.0.statistics(py)
+            }
+
+            /// The name for reports, or None.
+            #[getter]
+            fn name(&self) -> Option<&str> {
+                self.0.name.as_deref()
+            }
+
+            fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+                self.0.enter(py)
+            }
+
+            #[pyo3(signature = (_type=None, _value=None, _traceback=None, /))]
+            fn __exit__(
+                &self,
+                py: Python<'_>,
+                _type: Option<&Bound<'_, PyAny>>,
+                _value: Option<&Bound<'_, PyAny>>,
+                _traceback: Option<&Bound<'_, PyAny>>,
+            ) -> PyResult<()> {
+                self.0.release(py)
+            }
+
+            $($more)*
+        }
+    };
+}
+
 /// A lock that belongs to the thread that took it, and that tells of a deadlock in place of hanging.
 ///
 /// As :class:`threading.Lock`, but for two differences: releasing it from another thread than the
@@ -335,74 +344,7 @@ fn limit_of(blocking: bool, timeout: f64) -> PyResult<Duration> {
 #[pyclass(module = "raddle", frozen, weakref, subclass)]
 pub(crate) struct Lock(Arc<Core<RawLock>>);
 
-#[pymethods]
-impl Lock {
-    #[new]
-    #[pyo3(signature = (*, name=None))]
-    fn new(name: Option<String>) -> Self {
-        Self(Core::new(name))
-    }
-
-    /// Take the lock; return whether it was taken.
-    ///
-    /// Parameters
-    /// ----------
-    /// blocking : bool
-    ///     Whether to wait until it is free.
-    /// timeout : float
-    ///     Seconds to wait at most; -1 for no limit. Such a wait is never part of a deadlock.
-    ///
-    /// Raises
-    /// ------
-    /// DeadlockError
-    ///     Threads wait for each other in a circle, which this wait would close; or the thread that
-    ///     holds the lock has ended. Never with `timeout`, nor without `blocking`.
-    #[pyo3(signature = (blocking=true, timeout=-1.0))]
-    fn acquire(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] blocking: bool, timeout: f64) -> PyResult<bool> {
-        self.0.acquire(py, blocking, timeout)
-    }
-
-    /// Give the lock up.
-    ///
-    /// Raises
-    /// ------
-    /// RuntimeError
-    ///     The calling thread does not hold it.
-    fn release(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.release(py)
-    }
-
-    /// Return whether a thread holds the lock.
-    fn locked(&self) -> bool {
-        self.0.is_locked()
-    }
-
-    /// Return how often the lock was taken and how long threads waited for it: a `LockStatistics`.
-    fn statistics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.0.statistics(py)
-    }
-
-    /// The name for reports, or None.
-    #[getter]
-    fn name(&self) -> Option<&str> {
-        self.0.name.as_deref()
-    }
-
-    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.0.enter(py)
-    }
-
-    #[pyo3(signature = (_type=None, _value=None, _traceback=None, /))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _type: Option<&Bound<'_, PyAny>>,
-        _value: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.0.release(py)
-    }
-
+lock_methods! { Lock {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         slf.get().0.repr(slf.as_any())
     }
@@ -411,7 +353,7 @@ impl Lock {
     fn _at_fork_reinit(&self) {
         self.0.lock.reset();
     }
-}
+} }
 
 /// A lock that the thread that holds it may take again; it is free when it was released as often.
 ///
@@ -432,74 +374,7 @@ impl Lock {
 #[pyclass(module = "raddle", frozen, weakref, subclass)]
 pub(crate) struct RLock(Arc<Core<ReentrantRawLock>>);
 
-#[pymethods]
-impl RLock {
-    #[new]
-    #[pyo3(signature = (*, name=None))]
-    fn new(name: Option<String>) -> Self {
-        Self(Core::new(name))
-    }
-
-    /// Take the lock, once more if this thread holds it; return whether it was taken.
-    ///
-    /// Parameters
-    /// ----------
-    /// blocking : bool
-    ///     Whether to wait until no other thread holds it.
-    /// timeout : float
-    ///     Seconds to wait at most; -1 for no limit. Such a wait is never part of a deadlock.
-    ///
-    /// Raises
-    /// ------
-    /// DeadlockError
-    ///     Threads wait for each other in a circle, which this wait would close; or the thread that
-    ///     holds the lock has ended. Never with `timeout`, nor without `blocking`.
-    #[pyo3(signature = (blocking=true, timeout=-1.0))]
-    fn acquire(&self, py: Python<'_>, #[pyo3(from_py_with = truth)] blocking: bool, timeout: f64) -> PyResult<bool> {
-        self.0.acquire(py, blocking, timeout)
-    }
-
-    /// Give the lock up once.
-    ///
-    /// Raises
-    /// ------
-    /// RuntimeError
-    ///     The calling thread does not hold it.
-    fn release(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.release(py)
-    }
-
-    /// Return whether a thread holds the lock.
-    fn locked(&self) -> bool {
-        self.0.is_locked()
-    }
-
-    /// Return how often the lock was taken and how long threads waited for it: a `LockStatistics`.
-    fn statistics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.0.statistics(py)
-    }
-
-    /// The name for reports, or None.
-    #[getter]
-    fn name(&self) -> Option<&str> {
-        self.0.name.as_deref()
-    }
-
-    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.0.enter(py)
-    }
-
-    #[pyo3(signature = (_type=None, _value=None, _traceback=None, /))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _type: Option<&Bound<'_, PyAny>>,
-        _value: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.0.release(py)
-    }
-
+lock_methods! { RLock {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let this = &slf.get().0;
         let repr = this.repr(slf.as_any())?;
@@ -542,65 +417,4 @@ impl RLock {
     fn _at_fork_reinit(&self) {
         self.0.lock.raw().reset();
     }
-}
-
-/// Takes anything that is true or false.
-fn truth(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    object.is_truthy()
-}
-
-/// An integer that any number of threads can add to; no addition is lost, and no lock is needed.
-///
-/// Parameters
-/// ----------
-/// value : int
-///     Where it starts.
-///
-/// Examples
-/// --------
-/// >>> from raddle import Counter
-/// >>> counter = Counter()
-/// >>> counter.add(), counter.add(10)
-/// (1, 11)
-/// >>> counter.value
-/// 11
-#[pyclass(module = "raddle", frozen, weakref)]
-pub(crate) struct Counter(raddle::sync::Counter);
-
-#[pymethods]
-impl Counter {
-    #[new]
-    #[pyo3(signature = (value=0))]
-    fn new(value: i64) -> Self {
-        Self(raddle::sync::Counter::new(value))
-    }
-
-    /// Add `n` and return the new value.
-    ///
-    /// Raises
-    /// ------
-    /// OverflowError
-    ///     The sum does not fit into 64 bits; the counter has kept its value.
-    #[pyo3(signature = (n=1))]
-    fn add(&self, n: i64) -> PyResult<i64> {
-        self.0.add(n).map_err(|error| PyOverflowError::new_err(error.to_string()))
-    }
-
-    /// The present value.
-    #[getter]
-    fn value(&self) -> i64 {
-        self.0.value()
-    }
-
-    fn __int__(&self) -> i64 {
-        self.0.value()
-    }
-
-    fn __index__(&self) -> i64 {
-        self.0.value()
-    }
-
-    fn __repr__(&self) -> String {
-        format!("Counter({})", self.0.value())
-    }
-}
+} }

@@ -15,10 +15,17 @@
 //!
 //! Invariant: user code runs under this lock neither when something is called nor when something is dropped.
 
+mod deadlock;
+mod number;
+
+pub use deadlock::{Deadlock, Link};
+pub(crate) use number::NUMBER_BITS;
+pub use number::ThreadNumber;
+
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering as Std, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering as Std, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -26,75 +33,6 @@ use crate::mutant::{Mutant, is_mutant};
 use crate::os;
 use crate::primitives::Mutex;
 use crate::signal::{Signal, Waited};
-
-/// A thread, by a number that no other thread of the program gets, forked children included.
-///
-/// The upper bits are the fork generation in which the thread got it: a thread of an earlier one is gone, unless it is the
-/// one that forked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ThreadNumber(u64);
-
-/// Bits of a thread number below the generation: room for 10^12 threads.
-const COUNTER_BITS: u32 = 40;
-/// Bits of a thread number in all: one is left over for whoever packs a flag beside it.
-pub(crate) const NUMBER_BITS: u32 = 63;
-
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
-
-thread_local! {
-    static END: EndOfThread = const { EndOfThread };
-}
-
-/// Dropped when its thread ends.
-struct EndOfThread;
-
-impl Drop for EndOfThread {
-    fn drop(&mut self) {
-        if let Some(number) = ThreadNumber::from_bits(os::THREAD_NUMBER.get()) {
-            Waits::of_process().thread_ended(number);
-        }
-    }
-}
-
-impl ThreadNumber {
-    /// The number of the calling thread.
-    #[inline]
-    pub fn current() -> Self {
-        match os::THREAD_NUMBER.get() {
-            0 => Self::enrol(),
-            number => Self(number),
-        }
-    }
-
-    #[cold]
-    fn enrol() -> Self {
-        let number = Self::in_generation(NEXT_NUMBER.fetch_add(1, Relaxed), os::fork_generation());
-        os::THREAD_NUMBER.set(number.0);
-        // A thread whose end cannot be noticed any more is just never known to have ended.
-        let _ = END.try_with(|_| ());
-        Waits::of_process().thread_begins(number, os::thread_ident());
-        number
-    }
-
-    pub(crate) const fn in_generation(counter: u64, generation: u32) -> Self {
-        Self(((generation as u64) << COUNTER_BITS | counter) & ((1 << NUMBER_BITS) - 1))
-    }
-
-    /// `None` for 0, which is no thread.
-    pub(crate) const fn from_bits(bits: u64) -> Option<Self> {
-        if bits == 0 { None } else { Some(Self(bits)) }
-    }
-
-    pub(crate) const fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// Whether the thread stayed behind in the parent when this process was forked.
-    pub(crate) fn was_lost_in_fork(self) -> bool {
-        let generation = Self::in_generation(0, os::fork_generation()).0;
-        self.0 >> COUNTER_BITS != generation >> COUNTER_BITS && self.0 != os::survivor_of_fork()
-    }
-}
 
 /// Something that a thread can wait for without a time limit.
 pub trait Awaited: Send + Sync {
@@ -174,81 +112,6 @@ impl Look<'_> {
         Some(crew)
     }
 }
-
-/// Threads that wait for each other in a circle, none of which could have gone on.
-///
-/// ```
-/// use raddle::sync::{Lock, LockError};
-///
-/// let lock = Lock::with_name(1, "a");
-/// let guard = lock.acquire().unwrap();
-/// let Err(LockError::Deadlock(deadlock)) = lock.acquire() else { unreachable!("the thread has the lock") };
-/// assert_eq!(deadlock.links().len(), 1);
-/// assert!(deadlock.to_string().contains("waits for lock \"a\""));
-/// # drop(guard);
-/// ```
-#[derive(Clone)]
-pub struct Deadlock(Arc<[Link]>);
-
-/// One thread of a circle, and what it waits for.
-#[derive(Clone)]
-pub struct Link {
-    /// The thread that waits.
-    pub thread: ThreadNumber,
-    /// What the system calls it: Python's `threading.get_ident()`.
-    pub ident: u64,
-    /// Its name, if it was started with one by Rust's standard library.
-    pub name: Option<String>,
-    /// What it waits for.
-    pub awaited: Arc<dyn Awaited>,
-    /// What the system calls the threads on which that depends; the thread of the next link is among them.
-    pub held_by: Vec<u64>,
-}
-
-impl Deadlock {
-    /// The circle: each link waits for the thread of the next, the last for that of the first, which is the calling one.
-    pub fn links(&self) -> &[Link] {
-        &self.0
-    }
-}
-
-impl PartialEq for Deadlock {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Deadlock {}
-
-impl fmt::Debug for Deadlock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Deadlock({self})")
-    }
-}
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("thread", &self.thread).field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for Deadlock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("deadlock: ")?;
-        for (index, link) in self.0.iter().enumerate() {
-            let Description { what, taken_at } = link.awaited.describe();
-            let name = link.name.as_deref().unwrap_or("(unnamed)");
-            let and = if index == 0 { "" } else { "; " };
-            write!(f, "{and}thread {name} waits for {what}")?;
-            if let Some(place) = taken_at {
-                write!(f, ", taken at {place}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Deadlock {}
 
 /// A registered wait.
 struct Entry {
