@@ -565,32 +565,6 @@ def test_a_thread_with_the_name_or_identity_of_one_that_ended_does_not_hold_its_
     assert lock.locked()
 
 
-# hurry
-
-
-@pytest.mark.stress
-@pytest.mark.usefixtures("hurried")
-def test_a_lock_passed_around_in_a_hurry_is_never_reported(raddle, kind, start):
-    locks = [kind() for _ in range(3)]
-    counts = [0, 0, 0]
-
-    def work(seed):
-        for number in range(1500):
-            which = (number + seed) % 3
-            with locks[which]:
-                counts[which] += 1
-                if which < 2 and number % 7 == 0:
-                    with locks[which + 1]:
-                        counts[which + 1] += 1
-        return "went on"
-
-    threads = [start(work, seed) for seed in range(6)]
-    assert [outcome(thread) for thread in threads] == ["went on"] * 6
-    assert sum(counts) == 6 * 1500 + sum(
-        1 for seed in range(6) for n in range(1500) if (n + seed) % 3 < 2 and n % 7 == 0
-    )
-
-
 def test_the_time_of_a_timed_wait_is_kept(raddle, start):
     lock, held, gate = raddle.Lock(), threading.Event(), start.gate()
 
