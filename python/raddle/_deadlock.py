@@ -105,9 +105,10 @@ class DeadlockError(RaddleError, RuntimeError):
         return str(self.args[0]) if self.args else ""
 
 
-def deadlock(links: list[tuple[int, str, str | None, list[int]]]) -> DeadlockError:
-    """Make the error for a circle; its threads still wait."""
-    frames = sys._current_frames()
+def deadlock(
+    links: list[tuple[int, str, str | None, list[int]]], frames: dict[int, FrameType]
+) -> DeadlockError:
+    """Make the error for a circle; its threads still wait, in these frames."""
     cycle = tuple(
         DeadlockLink(
             thread=thread_name(ident),
@@ -150,7 +151,7 @@ def _message(cycle: tuple[DeadlockLink, ...]) -> str:
 def holder_ended(what: str, taken_at: str | None) -> DeadlockError:
     """Make the error for a lock that nobody can release any more."""
     ident = threading.get_ident()
-    place = _place(sys._current_frames().get(ident))
+    place = _place(sys._getframe())
     taken_at = _of_user(taken_at)
     link = DeadlockLink(thread_name(ident), ident, what, place, (), taken_at)
     message = (

@@ -21,6 +21,7 @@ from ._start import make_thread
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from concurrent.futures._base import DoneAndNotDoneFutures
+    from types import FrameType
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -175,10 +176,12 @@ def _log_unexpected(future: Future[Any], state: str) -> None:
     _base.LOGGER.critical("Future %s in unexpected state: %s", id(future), state)
 
 
-def _deadlock(links: list[tuple[int, str, str | None, list[int]]]) -> Exception:
+def _deadlock(
+    links: list[tuple[int, str, str | None, list[int]]], frames: dict[int, FrameType]
+) -> Exception:
     from ._deadlock import deadlock
 
-    return deadlock(links)
+    return deadlock(links, frames)
 
 
 def _holder_ended(what: str, taken_at: str | None) -> Exception:

@@ -1,5 +1,6 @@
 //! The Python objects that the binding needs, given to it once by the package: it imports nothing by itself.
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
@@ -54,6 +55,22 @@ pub(crate) fn bind(py: Python<'_>, names: &Bound<'_, PyDict>) -> PyResult<()> {
     Ok(())
 }
 
+/// Where each thread is: `sys._current_frames()`.
+///
+/// CPython 3.11 makes the frames with a lock held that a collection of garbage may need (python/cpython#106883): so there is
+/// none meanwhile. Between the three calls no Python runs, so no other thread sees it switched off.
+fn current_frames(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let frames = py.import("sys")?.getattr("_current_frames")?;
+    // SAFETY: the interpreter is held.
+    let was_enabled = unsafe { ffi::PyGC_Disable() } == 1;
+    let frames = frames.call0();
+    if was_enabled {
+        // SAFETY: as above.
+        unsafe { ffi::PyGC_Enable() };
+    }
+    frames
+}
+
 impl Names {
     /// The names; they are bound when the package is imported.
     pub(crate) fn get(py: Python<'_>) -> &Self {
@@ -105,7 +122,8 @@ impl Names {
                 (link.ident, what, taken_at, link.held_by.clone())
             })
             .collect();
-        Self::made(Self::get(py).deadlock.bind(py).call1((links,)))
+        let made = current_frames(py).and_then(|frames| Self::get(py).deadlock.bind(py).call1((links, frames)));
+        Self::made(made)
     }
 
     /// A lock will never be released, as a `DeadlockError`.
