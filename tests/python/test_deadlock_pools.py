@@ -146,6 +146,79 @@ def test_a_worker_that_will_be_replaced_is_waited_for(raddle, make_raddle):
     assert inner[0].result(timeout=SECONDS) == 7
 
 
+class Gate:
+    """A place where a thread says that it is there, and stands still until it may pass."""
+
+    def __init__(self, let_pass):
+        self.reached = threading.Event()
+        self.let_pass = let_pass
+
+    def __call__(self):
+        self.reached.set()
+        assert self.let_pass.wait(SECONDS)
+
+
+@pytest.fixture
+def stop_start(monkeypatch, start):
+    """Has whoever starts a thread of this name stand still at a gate before."""
+
+    def stop(name):
+        gate, begin = Gate(start.gate()), threading.Thread.start
+
+        def begin_after_the_gate(thread):
+            if thread.name == name:
+                gate()
+            begin(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", begin_after_the_gate)
+        return gate
+
+    return stop
+
+
+@pytest.mark.parametrize("next_thread", ["crew_callbacks_1", "crew_2"])
+def test_a_worker_that_is_being_replaced_is_waited_for(
+    raddle, make_raddle, start, stop_start, next_thread
+):
+    """The timer has given a worker up, and starts a thread for its callbacks or in its place."""
+    executor, lock = make_raddle(2, thread_name_prefix="crew"), raddle.Lock(name="mine")
+    gate, never, go, holds = stop_start(next_thread), start.gate(), start.gate(), start.gate()
+    begun, wanting = threading.Event(), []
+
+    def want():
+        wanting.append(threading.current_thread())
+        holds.set()
+        with lock:
+            return "went on"
+
+    def wait_for_the_queue():
+        with lock:
+            holds.set()
+            assert go.wait(SECONDS)
+            queued = executor.submit(abs, -7)
+            begun.set()
+            return queued.result()
+
+    waiter = start(wait_for_the_queue)
+    assert holds.wait(SECONDS)
+    holds.clear()
+    wants = executor.submit(want)
+    assert holds.wait(SECONDS)
+    wait_asleep(wanting[0])
+    late = executor.options(task_timeout=0.1).submit(never.wait)
+    if "callbacks" in next_thread:
+        late.add_done_callback(lambda future: None)
+    executor.submit(int)  # so that another worker is needed in any case
+    assert gate.reached.wait(SECONDS)
+    go.set()
+    assert begun.wait(SECONDS)
+    wait_asleep(waiter)
+    gate.let_pass.set()
+    assert outcome(waiter) == 7
+    assert outcome(wants) == "went on"
+    assert isinstance(outcome(late), raddle.TaskTimeout)
+
+
 def test_a_task_that_waits_for_itself_is_reported(raddle, make_raddle):
     executor, own, given = make_raddle(2), [], threading.Event()
 
