@@ -1,6 +1,8 @@
 //! The locks, threads and counter of Rust programs, and the deadlocks that they name.
 #![cfg(not(loom))]
 
+use std::process::Command;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -124,4 +126,87 @@ fn an_rlock_is_free_when_it_was_released_as_often() {
 fn a_panic_of_a_thread_is_its_error() {
     let thread = spawn("faulty", || panic!("no such file"));
     assert_eq!(thread.result(), Err::<(), _>(TaskError::Panicked("no such file".into())));
+}
+
+/// Runs `body` in a process of its own, where it is the only test, or is one there: for what would harm others.
+fn alone(test: &str, body: impl FnOnce()) {
+    const MARK: &str = "RADDLE_TEST_ALONE";
+    if std::env::var_os(MARK).is_some() {
+        return body();
+    }
+    let this = std::env::current_exe().expect("a test knows its own program");
+    let run = Command::new(this).args([test, "--exact", "--nocapture", "--test-threads=1"]).env(MARK, "1").output();
+    let run = run.expect("a test can start its own program");
+    let (said, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(said.contains("1 passed"), "{test} on its own: {said}{errors}");
+}
+
+/// Forks; `look` runs in the child, which does nothing else, and must not panic.
+///
+/// # Safety
+/// No other thread of the process does anything that the child has to do too: it may hold a lock that it needs.
+unsafe fn in_forked_child(look: impl FnOnce()) {
+    // SAFETY: the caller's promise.
+    match unsafe { libc::fork() } {
+        -1 => panic!("the system does not fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
+            // SAFETY: it ends the process and runs nothing of it before.
+            unsafe { libc::_exit(looked.is_err().into()) }
+        }
+        child => {
+            let mut status = -1;
+            // SAFETY: the status has its place, and the child is this process's own, not waited for yet.
+            let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+            assert_eq!((waited, status), (child, 0), "the child has seen what it should");
+        }
+    }
+}
+
+#[test]
+fn what_a_fork_finds_locked_by_another_thread_is_never_free_in_the_child() {
+    alone("what_a_fork_finds_locked_by_another_thread_is_never_free_in_the_child", || {
+        let (lock, reentrant) = (Arc::new(Lock::new(1)), Arc::new(RLock::new(1)));
+        let ((holds, held), (release, released)) = (channel(), channel::<()>());
+        let (own_lock, own_reentrant) = (Arc::clone(&lock), Arc::clone(&reentrant));
+        let holder = spawn("holder", move || {
+            let mut value = own_lock.acquire().expect("free");
+            let _also = own_reentrant.acquire().expect("free");
+            *value = 2;
+            holds.send(()).expect("the test waits for it");
+            released.recv().expect("the test says so");
+            *value = 1;
+        });
+        held.recv().expect("the holder has both");
+        let look = || {
+            // The value may be half changed, as here.
+            assert_eq!(lock.acquire().map(drop), Err(LockError::HolderEnded));
+            assert_eq!(reentrant.acquire().map(drop), Err(LockError::HolderEnded));
+            assert!(lock.try_acquire().is_none());
+            assert!(lock.acquire_timeout(Duration::from_millis(1)).is_none());
+        };
+        // SAFETY: the other thread of the process sleeps in `recv`, or is on its way there and allocates at most: for that the
+        // C library prepares each fork.
+        unsafe { in_forked_child(look) };
+        release.send(()).expect("the holder waits for it");
+        holder.result().expect("it does not panic");
+        assert_eq!((*lock.acquire().expect("free"), *reentrant.acquire().expect("free")), (1, 1));
+    });
+}
+
+#[test]
+fn what_the_forking_thread_has_locked_is_its_own_in_the_child() {
+    alone("what_the_forking_thread_has_locked_is_its_own_in_the_child", || {
+        let (lock, other) = (Lock::new(1), Lock::new(2));
+        let mut guard = Some(lock.acquire().expect("free"));
+        let look = || {
+            assert!(matches!(lock.acquire().map(drop), Err(LockError::Deadlock(_))));
+            assert_eq!(*other.acquire().expect("free"), 2);
+            drop(guard.take());
+            assert_eq!(*lock.acquire().expect("the child has released its own"), 1);
+        };
+        // SAFETY: the process has no other thread that does anything.
+        unsafe { in_forked_child(look) };
+        assert!(lock.try_acquire().is_none(), "what the child releases is not the parent's");
+    });
 }
