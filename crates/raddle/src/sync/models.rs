@@ -1,6 +1,7 @@
 //! Models of the lock's protocol and of the look for a circle, each also with a fault built in that it must find.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -40,12 +41,17 @@ impl World {
 
     /// As a lock does it, in the part of thread `me`.
     fn acquire(&self, me: ThreadNumber, core: &Arc<Core>) -> Woken {
+        self.acquire_until(me, core, None)
+    }
+
+    fn acquire_until(&self, me: ThreadNumber, core: &Arc<Core>, deadline: Option<Instant>) -> Woken {
         if core.0.try_acquire(me) {
             return Woken::Acquired;
         }
         let attempt = core.0.attempt(me);
+        let watch = || Arc::clone(core) as Arc<dyn Awaited>;
         loop {
-            match attempt.wait_in(&self.0, None, Some(&|| Arc::clone(core) as _)) {
+            match attempt.wait_in(&self.0, deadline, deadline.is_none().then_some(&watch)) {
                 Woken::Look if attempt.try_acquire() => return Woken::Acquired,
                 Woken::Look => {}
                 other => return other,
@@ -144,6 +150,38 @@ fn who_waits_behind_one_on_the_way_is_woken() {
 #[test]
 fn staying_on_the_way_is_caught() {
     assert_caught("sync::models::staying_on_the_way_is_caught", Mutant::StayOnTheWay, three_come_and_go);
+}
+
+/// Two threads come for a lock that a third has; one of them gives up, which may be just as it is called. Its deadline has
+/// passed when it comes: a model has no time, but between its place in the queue and its leaving all can happen.
+fn one_gives_up() {
+    let world = World::with_threads(3);
+    let core = Arc::new(Core(RawLock::new()));
+    assert_eq!(world.acquire(World::number(1), &core), Woken::Acquired);
+    let deadlines = [(2, Some(Instant::now())), (3, None)];
+    let others = deadlines.map(|(number, deadline)| {
+        let (world, core) = (Arc::clone(&world), Arc::clone(&core));
+        thread::spawn(move || {
+            let me = World::number(number);
+            match world.acquire_until(me, &core, deadline) {
+                Woken::Acquired => world.release(me, &core),
+                other => assert_eq!((other, deadline.is_some()), (Woken::TimedOut, true)),
+            }
+        })
+    });
+    world.release(World::number(1), &core);
+    others.into_iter().for_each(|other| other.join().expect("it does not panic"));
+    assert!(core.0.holder().is_none());
+}
+
+#[test]
+fn a_call_to_one_that_gives_up_is_not_lost() {
+    explore(one_gives_up);
+}
+
+#[test]
+fn giving_up_on_the_way_is_caught() {
+    assert_caught("sync::models::giving_up_on_the_way_is_caught", Mutant::StayOnTheWay, one_gives_up);
 }
 
 /// Takes two locks one after the other; in a deadlock, lets go of the first. Tells whether it got the error.
