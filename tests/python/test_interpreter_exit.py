@@ -402,3 +402,104 @@ def test_the_library_can_be_imported_by_a_thread_and_late(library):
     with Program(library.__name__, source) as program:
         program.expect("2")
         assert program.wait() == 0
+
+
+# pools that never end, for a task wants a lock that the main thread keeps
+
+STUCK = """
+        import atexit, pathlib
+        def make_stuck():
+            lock, wanting = futures.Lock(name="kept"), threading.Event()
+            lock.acquire()
+            executor = futures.ThreadPoolExecutor(1)
+            def want():
+                wanting.set()
+                lock.acquire()
+            executor.submit(want)
+            wanting.wait()
+            (thread,) = executor._threads
+            state, looks = pathlib.Path(f"/proc/self/task/{thread.native_id}/stat"), 0
+            while looks < 10:  # else it is the task that is told, and not the main thread
+                looks = looks + 1 if state.read_text().rpartition(")")[2].split()[0] == "S" else 0
+                threading.Event().wait(0.002)
+            return executor
+"""
+ORDERS = {
+    "first": "stuck, other = make_stuck(), futures.ThreadPoolExecutor(1)",
+    "last": "other, stuck = futures.ThreadPoolExecutor(1), make_stuck()",
+}
+FORSAKEN = "raddle: left without waiting for tasks that could never end"
+
+
+def count_forsaken(errors):
+    """How often the program said so; it must have said nothing worse."""
+    assert not any("Traceback" in line for line in errors), errors
+    return sum(line.startswith(FORSAKEN) for line in errors)
+
+
+@pytest.mark.parametrize("stuck", ORDERS)
+def test_a_stuck_pool_does_not_cost_another_its_running_and_queued_work(stuck):
+    source = (
+        STUCK
+        + f"""
+        {ORDERS[stuck]}
+        too_late, told = threading.Event(), threading.Event()
+        def work():
+            # Long enough for a program that does not wait to get to its end.
+            say("too late" if too_late.wait(0.3) else "saved")
+            told.set()
+        other.submit(work)
+        other.submit(say, "and the rest")
+        atexit.register(lambda: (too_late.set(), told.wait(5)))
+        """
+    )
+    code, output, errors = run("raddle", source)
+    assert (code, output) == (0, ["saved", "and the rest"])
+    assert count_forsaken(errors) == 1
+
+
+@pytest.mark.parametrize("stuck", ORDERS)
+def test_ctrl_c_at_exit_waits_for_what_runs_beside_a_stuck_pool(stuck):
+    source = (
+        STUCK
+        + f"""
+        {ORDERS[stuck]}
+        other.submit(lambda: (sys.stdin.readline(), say("saved")))
+        other.submit(say, "a queued task ran")
+        say("leaving")
+        """
+    )
+    with Program("raddle", source) as program:
+        program.expect("leaving")
+        program.wait_blocked()
+        program.interrupt()
+        while "cancelled 1 task" not in program.read_error():
+            pass
+        program.say("go on")
+        assert program.wait() == 0, program.errors
+        assert program.output == ["leaving", "saved"]
+        assert count_forsaken(program.errors) >= 1
+
+
+@pytest.mark.parametrize("stuck", ORDERS)
+def test_a_second_ctrl_c_at_exit_leaves_everything_beside_a_stuck_pool(stuck):
+    source = (
+        STUCK
+        + f"""
+        {ORDERS[stuck]}
+        other.submit(threading.Event().wait)
+        other.submit(int)
+        say("leaving")
+        """
+    )
+    with Program("raddle", source) as program:
+        program.expect("leaving")
+        program.wait_blocked()
+        program.interrupt()
+        while "cancelled 1 task" not in program.read_error():
+            pass
+        program.wait_blocked()
+        program.interrupt()
+        assert program.wait() == 0, program.errors
+        count_forsaken(program.errors)
+        assert program.errors[-1].startswith("raddle: interrupted again")
