@@ -190,6 +190,51 @@ def test_a_signal_that_a_waiting_side_thread_gets_changes_nothing():
     assert run("raddle", source) == (0, ["True"], [])
 
 
+# conditions
+
+LOCKS = {"standard": "threading.RLock()", "raddle": "futures.RLock()"}
+
+
+@pytest.mark.parametrize("notified", [True, False])
+@pytest.mark.parametrize("lock", LOCKS)
+def test_an_interrupted_wait_of_a_condition_takes_its_lock_back_first(lock, notified):
+    """The interrupt comes while another thread has the lock: it is raised when that lets go."""
+    source = f"""
+    condition = threading.Condition({LOCKS[lock]})
+    def hold():
+        with condition:
+            {"condition.notify()" if notified else "pass"}
+            say("held")
+            sys.stdin.readline()
+            say("released")
+    thread = threading.Thread(target=hold)
+    try:
+        with condition, condition:
+            thread.start()
+            try:
+                condition.wait()
+            finally:
+                say("owned", condition._is_owned())
+    except BaseException as error:
+        say(type(error).__name__)
+    thread.join()
+    with condition:
+        say("usable")
+    """
+    with Program("raddle", source) as program:
+        program.expect("held")
+        program.wait_blocked()
+        program.interrupt()
+        program.wait_blocked()
+        program.say("release")
+        program.expect("released")
+        program.expect("owned True")
+        program.expect("KeyboardInterrupt")
+        program.expect("usable")
+        assert program.wait() == 0, program.errors
+        assert program.errors == []
+
+
 # the interpreter's end
 
 
