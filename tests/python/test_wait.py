@@ -8,6 +8,7 @@ from concurrent.futures import TimeoutError as WaitTimeout
 import pytest
 from blocking import Payload
 from implementations import MODULES, load
+from waiting import outcome, wait_asleep
 
 SOURCES = (*MODULES, "mixed")
 
@@ -252,6 +253,20 @@ def test_as_completed_may_be_left_early(library, make_pools, blocker):
     for future in held + quick:
         with future._condition:
             assert list(future._waiters) == []
+
+
+def test_as_completed_that_another_thread_closes_ends_for_who_waits(
+    raddle, make_raddle, start, blocker
+):
+    executor = make_raddle(1)
+    running = blocker.hold(executor)[0]
+    iterator = raddle.as_completed([running, executor.submit(int)])
+    waiter = start(list, iterator)
+    wait_asleep(waiter)
+    iterator.close()
+    assert outcome(waiter) == []
+    assert list(iterator) == []
+    assert not running.done(), "the iterator has not waited for it"
 
 
 def test_as_completed_keeps_no_future_that_it_has_yielded(library, make_any):
