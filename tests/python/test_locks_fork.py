@@ -124,6 +124,32 @@ def test_a_lock_that_the_forking_thread_held_is_still_its_own(run_forking):
     )
 
 
+def test_the_holder_that_another_thread_is_told_first_in_the_child_is_the_forking_one(run_forking):
+    output = run_forking(
+        """
+        lock = kind(name="mine")
+        threading.current_thread().name = "forker"
+        lock.acquire()
+        def check():
+            def ask():
+                say(lock.statistics().holder)
+                waits.set()
+                with lock:
+                    say("taken")
+            # The first of the child to use a lock is not the thread that forked.
+            waits = threading.Event()
+            asker = threading.Thread(target=ask, name="asker")
+            asker.start()
+            waits.wait()
+            say(lock.statistics().holder)
+            lock.release()
+            asker.join()
+        checked(check)
+        """
+    )
+    assert output == ["forker", "forker", "taken"]
+
+
 def test_a_lock_that_a_forking_side_thread_held_is_still_its_own(run_forking):
     run_forking(
         """
