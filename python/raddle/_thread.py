@@ -78,12 +78,15 @@ class Thread(threading.Thread):
         if is_new:
             # What runs is wrapped on the instance, so that a `run` that a subclass overrides, or
             # that a tool has replaced, gives its value too.
+            own = vars(self).get("run")
             vars(self)["run"] = _Body(self, self.run)
         try:
             super().start()
         except BaseException:
             if is_new and self.ident is None:
                 vars(self).pop("run", None)
+                if own is not None:
+                    vars(self)["run"] = own
             raise
 
     def run(self) -> Any:
@@ -195,11 +198,12 @@ class _Body:
     def __call__(self) -> None:
         thread, run = self.thread, self.run
         assert thread is not None and run is not None, "a thread begins once"
-        self.thread = self.run = None
-        vars(thread).pop("run", None)
         outcome = thread._outcome
-        outcome._begin_on_this_thread(f"thread {thread.name!r}")
         try:
+            # What the thread runs stays on it only until it begins.
+            self.thread = self.run = None
+            vars(thread).pop("run", None)
+            outcome._begin_on_this_thread(f"thread {thread.name!r}")
             try:
                 value = run()
             except BaseException as error:

@@ -75,15 +75,12 @@ def make_with_run_on_the_object(raddle):
     return thread
 
 
-LOSES_RUN = pytest.mark.xfail(reason="a start that fails forgets the `run` of the thread object")
-
-
 @pytest.mark.parametrize(
     "make",
     [
         make_with_target,
         make_with_run,
-        pytest.param(make_with_run_on_the_object, marks=LOSES_RUN),
+        make_with_run_on_the_object,
     ],
     ids=lambda make: make.__name__,
 )
@@ -245,7 +242,7 @@ def succeed():
 
 
 NEVER_TOLD = pytest.mark.xfail(
-    reason="before its function begins, a thread ends without telling those who wait for it"
+    reason="an exception sent in the very first lines of a thread ends it unseen by those who wait"
 )
 
 
