@@ -31,9 +31,26 @@ if TYPE_CHECKING:
         BrokenThreadPool,
         CancelledError,
         InvalidStateError,
-        RaddleError,
         TaskTimeout,
         TimeoutError,
+    )
+    from ._fetch import Response, fetch, get
+    from ._fetch_errors import (
+        ChecksumMismatch,
+        ConnectionFailed,
+        DNSFailed,
+        FetchCancelled,
+        FetchError,
+        FetchTimeout,
+        FileFailed,
+        HTTPStatusError,
+        InvalidRequest,
+        InvalidResponse,
+        InvalidURL,
+        RobotsDenied,
+        TLSFailed,
+        TooLarge,
+        TooManyRedirects,
     )
     from ._futures import (
         ALL_COMPLETED,
@@ -43,11 +60,11 @@ if TYPE_CHECKING:
         as_completed,
         wait,
     )
-    from ._locks import Counter, Lock, RLock
+    from ._headers import Headers
     from ._native import __version__
-    from ._statistics import LockStatistics, Statistics
-    from ._thread import Thread
-    from ._threads import ExecutorView, ThreadPoolExecutor
+    from ._raddle_error import RaddleError
+    from ._request import Request, Timeout
+    from ._threads import ExecutorView, Statistics, ThreadPoolExecutor
 
 __all__ = [
     "ALL_COMPLETED",
@@ -56,23 +73,38 @@ __all__ = [
     "BrokenExecutor",
     "BrokenThreadPool",
     "CancelledError",
-    "Counter",
-    "DeadlockError",
-    "DeadlockLink",
+    "ChecksumMismatch",
+    "ConnectionFailed",
+    "DNSFailed",
     "ExecutorView",
+    "FetchCancelled",
+    "FetchError",
+    "FetchTimeout",
+    "FileFailed",
     "Future",
+    "HTTPStatusError",
+    "Headers",
+    "InvalidRequest",
+    "InvalidResponse",
     "InvalidStateError",
-    "Lock",
-    "LockStatistics",
-    "RLock",
+    "InvalidURL",
     "RaddleError",
+    "Request",
+    "Response",
+    "RobotsDenied",
     "Statistics",
+    "TLSFailed",
     "TaskTimeout",
     "Thread",
     "ThreadPoolExecutor",
+    "Timeout",
     "TimeoutError",
+    "TooLarge",
+    "TooManyRedirects",
     "__version__",
     "as_completed",
+    "fetch",
+    "get",
     "wait",
 ]
 
@@ -88,9 +120,26 @@ _HOMES = {
         "BrokenThreadPool",
         "CancelledError",
         "InvalidStateError",
-        "RaddleError",
         "TaskTimeout",
         "TimeoutError",
+    ),
+    "_fetch": ("Response", "fetch", "get"),
+    "_fetch_errors": (
+        "ChecksumMismatch",
+        "ConnectionFailed",
+        "DNSFailed",
+        "FetchCancelled",
+        "FetchError",
+        "FetchTimeout",
+        "FileFailed",
+        "HTTPStatusError",
+        "InvalidRequest",
+        "InvalidResponse",
+        "InvalidURL",
+        "RobotsDenied",
+        "TLSFailed",
+        "TooLarge",
+        "TooManyRedirects",
     ),
     "_futures": (
         "ALL_COMPLETED",
@@ -100,8 +149,11 @@ _HOMES = {
         "as_completed",
         "wait",
     ),
+    "_headers": ("Headers",),
     "_native": ("__version__",),
-    "_threads": ("ExecutorView", "ThreadPoolExecutor"),
+    "_raddle_error": ("RaddleError",),
+    "_request": ("Request", "Timeout"),
+    "_threads": ("ExecutorView", "Statistics", "ThreadPoolExecutor"),
 }
 
 

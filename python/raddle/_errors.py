@@ -7,6 +7,8 @@ import sys
 from concurrent.futures import BrokenExecutor, CancelledError, InvalidStateError, TimeoutError
 from concurrent.futures.thread import BrokenThreadPool
 
+from ._raddle_error import RaddleError
+
 __all__ = [
     "BrokenExecutor",
     "BrokenThreadPool",
@@ -17,16 +19,6 @@ __all__ = [
     "TaskTimeout",
     "TimeoutError",
 ]
-
-
-class RaddleError(Exception):
-    """The base of what only raddle raises; each such class has the fitting standard parent too.
-
-    Examples
-    --------
-    >>> issubclass(TaskTimeout, RaddleError) and issubclass(TaskTimeout, OSError)
-    True
-    """
 
 
 class KillUnsupported(RaddleError, RuntimeError):

@@ -4,6 +4,10 @@ mod batch;
 mod counter;
 mod enter;
 mod executor;
+mod fetch;
+mod fetch_options;
+mod fetch_request;
+mod fetch_response;
 mod future;
 mod gate;
 mod group;
@@ -24,6 +28,12 @@ mod _native {
     use crate::counter::Counter;
     #[pymodule_export]
     use crate::executor::{PoolHandle, ThreadPool, View, live_pools, note_exit};
+    #[pymodule_export]
+    use crate::fetch::{fetch, get};
+    #[pymodule_export]
+    use crate::fetch_options::FetchOptions;
+    #[pymodule_export]
+    use crate::fetch_response::FetchResponse;
     #[pymodule_export]
     use crate::future::NativeFuture;
     #[pymodule_export]

@@ -1,0 +1,417 @@
+//! Many requests on the calling thread: items in, outcomes out, in between the event loop.
+//!
+//! The way of an item: [`Batch::push`] -> schedule -> exchange -> redirect, retry or outcome. Invariant: each item that was
+//! pushed comes out of [`Batch::take`] exactly once, unless the batch is dropped.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use cookie_store::{CookieStore, RawCookie};
+use futures_util::stream::{FuturesUnordered, Stream};
+use http::header::{COOKIE, HeaderValue, SET_COOKIE, USER_AGENT};
+use http::{HeaderMap, Method};
+use tokio::sync::Notify;
+
+use crate::client::{Client, origin};
+use crate::error::{Error, ErrorKind};
+use crate::exchange::{Answer, Failed, InMemory, exchange};
+use crate::job::{self, Job, Purpose};
+use crate::options::Options;
+use crate::request::Request;
+use crate::response::Response;
+use crate::retry;
+use crate::robots::{self, Rules};
+use crate::schedule::{HostId, Schedule};
+use crate::session::Session;
+
+/// What became of one item.
+pub type Outcome = Result<Response, Error>;
+
+/// Why [`Batch::step`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Outcomes are there: see [`Batch::take`].
+    Finished,
+    /// There are free places, and nothing to do with them: see [`Batch::push`].
+    Hungry,
+    /// Every item that was pushed has its outcome, and no more will come.
+    Done,
+    /// The deadline has passed, or the bell was rung.
+    Paused,
+}
+
+/// For what [`Batch::step`] returns, beside the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eagerness {
+    /// For each outcome, and for places that are free.
+    EachOutcome,
+    /// For places that are free; outcomes may pile up.
+    Hungry,
+    /// For each outcome; whoever adds items rings the bell.
+    OutcomeOnly,
+}
+
+struct Done {
+    job: Job,
+    host: HostId,
+    elapsed: Duration,
+    result: Result<Answer, Failed>,
+}
+
+enum Robots {
+    Asked(Vec<Job>),
+    Known(Rules),
+}
+
+struct Call {
+    options: Options,
+    defaults: HeaderMap,
+    agent: String,
+    jar: Option<Mutex<CookieStore>>,
+}
+
+/// Requests under way, driven by whoever calls [`Batch::step`].
+///
+/// ```no_run
+/// use raddle_fetch::{Batch, Eagerness, Options, Request, Step};
+///
+/// let mut batch = Batch::new(Options::default())?;
+/// batch.push(0, Request::new("http://127.0.0.1:8000/"));
+/// batch.close();
+/// while batch.step(None, Eagerness::EachOutcome, None) != Step::Done {
+///     for (index, outcome) in batch.take() {
+///         println!("{index}: {outcome:?}");
+///     }
+/// }
+/// # Ok::<(), raddle_fetch::Error>(())
+/// ```
+pub struct Batch {
+    session: Option<Session>,
+    call: Arc<Call>,
+    schedule: Schedule<Job>,
+    running: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    finished: VecDeque<(u64, Outcome)>,
+    robots: HashMap<Box<str>, Robots>,
+    /// Jobs that wait for a robots.txt.
+    asking: usize,
+    is_closed: bool,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch")
+            .field("running", &self.running.len())
+            .field("waiting", &self.schedule.waiting())
+            .field("finished", &self.finished.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Batch {
+    /// A batch without items.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] for options that cannot be met.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let invalid = |detail: String| Error::new(ErrorKind::InvalidRequest, "", detail);
+        let defaults = job::defaults(&options).map_err(invalid)?;
+        let gap = match options.rate {
+            None => Duration::ZERO,
+            Some(rate) if rate > 0.0 => Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX),
+            Some(rate) => return Err(invalid(format!("rate= is requests a second: more than 0, not {rate}"))),
+        };
+        let session = Session::take(&options.client).map_err(invalid)?;
+        let agent = defaults.get(USER_AGENT).and_then(|value| value.to_str().ok()).map(robots::product);
+        Ok(Self {
+            session: Some(session),
+            schedule: Schedule::new(
+                options.concurrency.max(1),
+                options.per_host,
+                gap.min(Duration::from_secs(1 << 32)),
+            ),
+            running: FuturesUnordered::new(),
+            finished: VecDeque::new(),
+            robots: HashMap::new(),
+            asking: 0,
+            is_closed: false,
+            call: Arc::new(Call {
+                jar: options.cookies.then(|| Mutex::new(CookieStore::default())),
+                agent: agent.filter(|agent| !agent.is_empty()).unwrap_or_else(|| robots::AGENT.into()),
+                defaults,
+                options,
+            }),
+        })
+    }
+
+    /// Adds an item. Its outcome comes with the same index; lower ones go first.
+    pub fn push(&mut self, index: u64, item: Result<Request, Error>) {
+        match item {
+            Ok(request) => {
+                let job = Job::new(index, request, &self.call.options, &self.call.defaults);
+                self.submit(job);
+            }
+            Err(error) => self.finished.push_back((index, Err(error))),
+        }
+    }
+
+    /// Says that no more items will come.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Requests that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.schedule.waiting() + self.asking
+    }
+
+    /// Requests that are under way.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Places that are free while nothing waits that could have them.
+    pub fn vacancies(&self) -> usize {
+        if self.schedule.has_ready() { 0 } else { self.schedule.free_slots() }
+    }
+
+    /// The outcomes since the last time, in the order in which they came.
+    pub fn take(&mut self) -> impl Iterator<Item = (u64, Outcome)> + '_ {
+        self.finished.drain(..)
+    }
+
+    /// Works until there is something to tell, until `until`, or until `bell` is rung.
+    pub fn step(&mut self, until: Option<Instant>, eagerness: Eagerness, bell: Option<&Notify>) -> Step {
+        let Some(session) = self.session.take() else { return Step::Done };
+        let step = session.drive(self.work(session.client(), until, eagerness, bell));
+        self.session = Some(session);
+        step
+    }
+
+    async fn work(
+        &mut self,
+        client: &Arc<Client>,
+        until: Option<Instant>,
+        eagerness: Eagerness,
+        bell: Option<&Notify>,
+    ) -> Step {
+        loop {
+            self.start(client);
+            if let Some(step) = self.news(eagerness) {
+                return step;
+            }
+            let wake = self.schedule.next_event().filter(|_| self.schedule.free_slots() > 0);
+            let limit = until.into_iter().chain(wake).min();
+            match self.wait(limit, bell).await {
+                Woken::Done(done) => self.conclude(done),
+                Woken::Bell => return Step::Paused,
+                Woken::Time if until.is_some_and(|at| at <= Instant::now()) => return Step::Paused,
+                Woken::Time => {}
+            }
+        }
+    }
+
+    fn start(&mut self, client: &Arc<Client>) {
+        if self.schedule.free_slots() == 0 || self.schedule.waiting() == 0 {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((host, job)) = self.schedule.start(now) {
+            self.running.push(Box::pin(run(Arc::clone(client), Arc::clone(&self.call), host, job)));
+        }
+    }
+
+    fn news(&self, eagerness: Eagerness) -> Option<Step> {
+        if eagerness != Eagerness::Hungry && !self.finished.is_empty() {
+            return Some(Step::Finished);
+        }
+        if !self.is_closed {
+            let tells = eagerness != Eagerness::OutcomeOnly && self.vacancies() > 0;
+            return tells.then_some(Step::Hungry);
+        }
+        let is_over = self.schedule.is_empty() && self.asking == 0;
+        is_over.then_some(if self.finished.is_empty() { Step::Done } else { Step::Finished })
+    }
+
+    /// Waits for an exchange to end, a moment to come or the bell, whichever is first.
+    async fn wait(&mut self, limit: Option<Instant>, bell: Option<&Notify>) -> Woken {
+        let mut sleep = std::pin::pin!(limit.map(|at| tokio::time::sleep_until(at.into())));
+        let mut rung = std::pin::pin!(bell.map(Notify::notified));
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(Some(done)) = Pin::new(&mut self.running).poll_next(context) {
+                return Poll::Ready(Woken::Done(done));
+            }
+            if let Some(rung) = rung.as_mut().as_pin_mut()
+                && rung.poll(context).is_ready()
+            {
+                return Poll::Ready(Woken::Bell);
+            }
+            if let Some(sleep) = sleep.as_mut().as_pin_mut()
+                && sleep.poll(context).is_ready()
+            {
+                return Poll::Ready(Woken::Time);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Lets a job into the schedule, once its site's robots.txt is known if that is to be obeyed.
+    fn submit(&mut self, job: Job) {
+        if !self.call.options.robots || matches!(job.purpose, Purpose::Robots(_)) {
+            return self.schedule.push(&host(&job), job.index, job);
+        }
+        let site: Box<str> = origin(&job.outgoing.url).into();
+        match self.robots.get_mut(&site) {
+            Some(Robots::Known(rules)) => match rules.allow(&self.call.agent, job.outgoing.url.as_str()) {
+                Ok(()) => self.schedule.push(&host(&job), job.index, job),
+                Err(why) => self.fail(&job, Failed::lasting(ErrorKind::Robots, why), Duration::ZERO),
+            },
+            Some(Robots::Asked(waiting)) => {
+                waiting.push(job);
+                self.asking += 1;
+            }
+            None => {
+                let question = self.robots_job(&job, &site);
+                self.robots.insert(site, Robots::Asked(vec![job]));
+                self.asking += 1;
+                self.schedule.push(&host(&question), question.index, question);
+            }
+        }
+    }
+
+    fn robots_job(&self, job: &Job, site: &str) -> Job {
+        let mut url = job.outgoing.url.clone();
+        url.set_path("/robots.txt");
+        url.set_query(None);
+        let request =
+            Request { method: Method::GET, url, headers: HeaderMap::new(), body: bytes::Bytes::new(), timeout: None };
+        let options = Options { params: Vec::new(), ..self.call.options.clone() };
+        let mut question = Job::new(job.index, request, &options, &self.call.defaults);
+        question.purpose = Purpose::Robots(site.into());
+        question.receiver = Box::new(InMemory(Some(robots::LARGEST)));
+        question
+    }
+
+    fn learn_robots(&mut self, site: &str, rules: Rules) {
+        if let Some(Robots::Asked(waiting)) = self.robots.insert(site.into(), Robots::Known(rules)) {
+            self.asking -= waiting.len();
+            for job in waiting {
+                self.submit(job);
+            }
+        }
+    }
+
+    /// Decides what follows from an exchange.
+    fn conclude(&mut self, done: Done) {
+        let Done { job, host, elapsed, result } = done;
+        match result {
+            Ok(answer) => self.conclude_answer(job, host, answer, elapsed),
+            Err(failed) => {
+                let wait = retry::after_failure(&self.call.options, job.attempts, &job.outgoing.method, &failed);
+                match wait {
+                    Some(wait) => self.retry(job, wait),
+                    None => self.fail(&job, failed, elapsed),
+                }
+            }
+        }
+        self.schedule.finish(host);
+    }
+
+    fn conclude_answer(&mut self, mut job: Job, host: HostId, answer: Answer, elapsed: Duration) {
+        let options = &self.call.options;
+        if options.redirects > 0 {
+            match job.follow(&answer.head, options.redirects) {
+                Some(Ok(())) => {
+                    job.spent += elapsed;
+                    return self.submit(job);
+                }
+                Some(Err(failed)) => return self.fail(&job, failed, elapsed),
+                None => {}
+            }
+        }
+        let (status, headers) = (answer.head.status.as_u16(), &answer.head.headers);
+        if let Some(wait) = retry::after_status(options, job.attempts, &job.outgoing.method, status, headers) {
+            if wait.is_for_the_host {
+                self.schedule.pause(host, Instant::now() + wait.time);
+            }
+            return self.retry(job, wait.time);
+        }
+        if let Purpose::Robots(site) = &job.purpose {
+            let rules = Rules::of(Some((status, &answer.body)));
+            return self.learn_robots(&site.clone(), rules);
+        }
+        let index = job.index;
+        self.finished.push_back((index, Ok(job.response(answer, elapsed))));
+    }
+
+    fn retry(&mut self, mut job: Job, wait: Duration) {
+        job.attempts += 1;
+        job.spent = Duration::ZERO;
+        self.schedule.push_later(&host(&job), job.index, job, Instant::now() + wait);
+    }
+
+    fn fail(&mut self, job: &Job, failed: Failed, elapsed: Duration) {
+        match &job.purpose {
+            Purpose::Item => self.finished.push_back((job.index, Err(job.error(failed, elapsed)))),
+            Purpose::Robots(site) => self.learn_robots(&site.clone(), Rules::of(None)),
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        let is_cut_short = !self.running.is_empty();
+        self.running.clear();
+        match self.session.take() {
+            // Connections in the middle of an answer are closed now, not when the session is driven again.
+            Some(session) if is_cut_short => drop(session),
+            Some(session) => session.put_back(),
+            None => {}
+        }
+    }
+}
+
+enum Woken {
+    Done(Done),
+    Bell,
+    Time,
+}
+
+fn host(job: &Job) -> String {
+    job.host().to_owned()
+}
+
+/// One exchange of a job, with the cookies of the call.
+async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Job) -> Done {
+    let start = Instant::now();
+    if let Some(jar) = &call.jar {
+        put_cookies(jar, &mut job);
+    }
+    let timeout = job.timeout;
+    let follows = call.options.redirects > 0;
+    let result = exchange(&client, &job.outgoing, timeout, job.spent, follows, &mut *job.receiver).await;
+    if let (Some(jar), Ok(answer)) = (&call.jar, &result) {
+        let texts = answer.head.headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let cookies = texts.filter_map(|text| RawCookie::parse(text.to_owned()).ok());
+        lock(jar).store_response_cookies(cookies, &job.outgoing.url);
+    }
+    Done { job, host, elapsed: start.elapsed(), result }
+}
+
+fn put_cookies(jar: &Mutex<CookieStore>, job: &mut Job) {
+    let jar = lock(jar);
+    let kept = jar.get_request_values(&job.outgoing.url).map(|(name, value)| format!("{name}={value}"));
+    let own = job.own_cookies.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let text = own.into_iter().chain(kept).collect::<Vec<_>>().join("; ");
+    match HeaderValue::from_str(&text) {
+        Ok(value) if !text.is_empty() => job.outgoing.headers.insert(COOKIE, value),
+        _ => job.outgoing.headers.remove(COOKIE),
+    };
+}
+
+fn lock(jar: &Mutex<CookieStore>) -> std::sync::MutexGuard<'_, CookieStore> {
+    jar.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,389 @@
+//! One request sent, one answer read: the step between the schedule and the network.
+//!
+//! Invariant: a connection goes back to the pool only when its answer was read to the end.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_ENCODING, HOST, HeaderValue, PROXY_AUTHORIZATION};
+use http::{HeaderMap, Method, Uri, Version, response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
+use tokio::time::{Instant, Sleep};
+use url::{Position, Url};
+
+use crate::client::{Client, origin};
+use crate::connect::chain;
+use crate::decode::{self, Decoder};
+use crate::error::{ErrorKind, Phase};
+use crate::options::Timeout;
+use crate::pool::{Body, Connection};
+use crate::target::Target;
+
+/// A redirect's page is read this far, so that its connection can be used again; further it is not worth it.
+const REDIRECT_PAGE: u64 = 64 << 10;
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) head: response::Parts,
+    pub(crate) body: Bytes,
+}
+
+/// Whether a request may be sent once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It would end the same way.
+    Never,
+    /// If doing it twice does no harm: the server may have done it already.
+    IfIdempotent,
+    /// It never reached the server.
+    Always,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) kind: ErrorKind,
+    pub(crate) detail: String,
+    pub(crate) again: Again,
+}
+
+impl Failed {
+    pub(crate) fn lasting(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), again: Again::Never }
+    }
+}
+
+/// Decides, when a head has come, where its body goes.
+pub(crate) trait Receiver: Send {
+    /// The place for the body of this answer.
+    ///
+    /// # Errors
+    /// If the body is not wanted; it is then not read.
+    fn place(&mut self, head: &response::Parts) -> Result<Target, Failed>;
+}
+
+/// Keeps bodies in memory, up to a limit.
+pub(crate) struct InMemory(pub(crate) Option<u64>);
+
+impl Receiver for InMemory {
+    fn place(&mut self, _: &response::Parts) -> Result<Target, Failed> {
+        Ok(Target::memory(self.0))
+    }
+}
+
+/// Whether sending this twice does no more than sending it once.
+pub(crate) fn is_idempotent(method: &Method) -> bool {
+    method.is_idempotent()
+}
+
+/// Sends a request and reads its answer; `spent` counts from earlier steps of the same attempt.
+pub(crate) async fn exchange(
+    client: &Client,
+    outgoing: &Outgoing,
+    timeout: Timeout,
+    spent: Duration,
+    follows: bool,
+    receiver: &mut dyn Receiver,
+) -> Result<Answer, Failed> {
+    let mut clock = pin!(Clock::start(timeout, spent));
+    loop {
+        let rested = client.pool.take(origin(&outgoing.url));
+        let is_used = rested.is_some();
+        let mut connection = match rested {
+            Some(connection) => connection,
+            None => connect(client, outgoing, clock.as_mut()).await?,
+        };
+        match send(client, &mut connection, outgoing, clock.as_mut()).await {
+            Ok((head, body)) => return read(client, connection, outgoing, head, body, follows, receiver, clock).await,
+            // The server had closed a connection that rested: that is no answer to this request.
+            Err(failed) if is_used && may_resend(&failed, &outgoing.method) => {
+                client.pool.forget(origin(&outgoing.url));
+            }
+            Err(failed) => return Err(failed),
+        }
+    }
+}
+
+fn may_resend(failed: &Failed, method: &Method) -> bool {
+    failed.kind == ErrorKind::Connection
+        && match failed.again {
+            Again::Always => true,
+            Again::IfIdempotent => is_idempotent(method),
+            Again::Never => false,
+        }
+}
+
+async fn connect(client: &Client, outgoing: &Outgoing, mut clock: Pin<&mut Clock>) -> Result<Connection, Failed> {
+    let limit = clock.as_ref().timeout.connect;
+    clock.as_mut().limit(limit);
+    match clock.as_mut().within(client.connect(&outgoing.url)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(failed)) => Err(Failed {
+            kind: failed.kind,
+            detail: failed.detail,
+            again: if failed.may_pass { Again::Always } else { Again::Never },
+        }),
+        Err(_) => Err(clock.passed(Phase::Connect, 0)),
+    }
+}
+
+async fn send(
+    client: &Client,
+    connection: &mut Connection,
+    outgoing: &Outgoing,
+    mut clock: Pin<&mut Clock>,
+) -> Result<(response::Parts, Incoming), Failed> {
+    let request = message(client, connection, outgoing)?;
+    let limit = clock.as_ref().timeout.read;
+    clock.as_mut().limit(limit);
+    let sent = match connection {
+        Connection::Http1(sender) => {
+            clock
+                .as_mut()
+                .within(async {
+                    sender.ready().await.map_err(|error| broken(&error, true))?;
+                    sender.try_send_request(request).await.map_err(|e| {
+                        let is_unsent = e.message().is_some();
+                        broken(e.error(), is_unsent)
+                    })
+                })
+                .await
+        }
+        Connection::Http2(sender) => {
+            clock
+                .as_mut()
+                .within(async {
+                    sender.ready().await.map_err(|error| broken(&error, true))?;
+                    sender.try_send_request(request).await.map_err(|e| {
+                        let is_unsent = e.message().is_some();
+                        broken(e.error(), is_unsent)
+                    })
+                })
+                .await
+        }
+    };
+    match sent {
+        Ok(answer) => answer.map(http::Response::into_parts),
+        Err(_) => Err(clock.passed(Phase::Headers, 0)),
+    }
+}
+
+/// The request as hyper wants it.
+fn message(client: &Client, connection: &Connection, outgoing: &Outgoing) -> Result<http::Request<Body>, Failed> {
+    let url = &outgoing.url;
+    let invalid = |error: &dyn std::fmt::Display| {
+        Failed::lasting(ErrorKind::InvalidUrl, format!("this URL cannot stand in a request: {error}"))
+    };
+    let forwarded = client.connector.forwarded(url);
+    let whole = connection.is_http2() || forwarded.is_some();
+    let target = if whole { &url[..Position::AfterQuery] } else { &url[Position::BeforePath..Position::AfterQuery] };
+    let uri = Uri::try_from(target).map_err(|error| invalid(&error))?;
+    let mut headers = outgoing.headers.clone();
+    if connection.is_http2() {
+        // HTTP/2 names the host by itself, and has no connections to keep.
+        headers.remove(HOST);
+        headers.remove(CONNECTION);
+    } else if !headers.contains_key(HOST) {
+        let host = &url[Position::BeforeHost..Position::AfterPort];
+        headers.insert(HOST, HeaderValue::from_str(host).map_err(|error| invalid(&error))?);
+    }
+    if let Some(Some(credentials)) = forwarded {
+        headers.insert(PROXY_AUTHORIZATION, credentials);
+    }
+    let mut request = http::Request::new(Full::new(outgoing.body.clone()));
+    *request.method_mut() = outgoing.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    if connection.is_http2() {
+        *request.version_mut() = Version::HTTP_2;
+    }
+    Ok(request)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one exchange, each used once")]
+async fn read(
+    client: &Client,
+    connection: Connection,
+    outgoing: &Outgoing,
+    head: response::Parts,
+    mut body: Incoming,
+    follows: bool,
+    receiver: &mut dyn Receiver,
+    mut clock: Pin<&mut Clock>,
+) -> Result<Answer, Failed> {
+    let announced = body.size_hint().exact();
+    let redirects = follows && head.status.is_redirection() && head.headers.contains_key(http::header::LOCATION);
+    if redirects && announced.is_none_or(|bytes| bytes > REDIRECT_PAGE) {
+        return Ok(Answer { head, body: Bytes::new() });
+    }
+    let mut codings = decode::codings(head.headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes));
+    let mut target = if redirects { Target::memory(Some(REDIRECT_PAGE)) } else { receiver.place(&head)? };
+    if let (Some(bytes), true) = (announced, codings.is_empty()) {
+        target.check(bytes)?;
+        target.reserve(bytes);
+    }
+    let mut decoder = Decoder::new(codings.pop(), target);
+    let mut received = 0;
+    loop {
+        let limit = clock.as_ref().timeout.read;
+        clock.as_mut().limit(limit);
+        let frame = match clock.as_mut().within(body.frame()).await {
+            Err(_) => return Err(clock.passed(Phase::Body, received)),
+            Ok(None) => break,
+            Ok(Some(Err(error))) => return Err(cut(&error, received, announced)),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        if let Ok(piece) = frame.into_data() {
+            received += piece.len() as u64;
+            decoder.push(&piece).map_err(|error| undecodable(&decoder, &error))?;
+        }
+    }
+    client.pool.rest(origin(&outgoing.url), connection);
+    finish(head, decoder, &codings, receiver)
+}
+
+/// Undoes what is left of the encodings, once the network has nothing more.
+fn finish(
+    head: response::Parts,
+    mut decoder: Decoder,
+    codings: &[decode::Coding],
+    receiver: &mut dyn Receiver,
+) -> Result<Answer, Failed> {
+    decoder.end().map_err(|error| undecodable(&decoder, &error))?;
+    let broken = |error: std::io::Error| Failed::lasting(ErrorKind::InvalidResponse, format!("its encoding: {error}"));
+    let mut body = decoder.into_bytes().map_err(broken)?;
+    for coding in codings.iter().rev() {
+        let mut next = Decoder::new(Some(*coding), receiver.place(&head)?);
+        next.push(&body).and_then(|()| next.end()).map_err(|error| undecodable(&next, &error))?;
+        body = next.into_bytes().map_err(broken)?;
+    }
+    Ok(Answer { head, body })
+}
+
+fn undecodable(decoder: &Decoder, error: &std::io::Error) -> Failed {
+    match decoder.target() {
+        Some(target) if target.is_overfull() => target.too_large(),
+        Some(target) if target.is_broken() => {
+            Failed::lasting(ErrorKind::File, format!("the file could not be written: {error}"))
+        }
+        _ => Failed::lasting(
+            ErrorKind::InvalidResponse,
+            format!("the body does not fit its Content-Encoding ({error}): the server sent a broken or cut body"),
+        ),
+    }
+}
+
+/// A request that found no answer.
+fn broken(error: &hyper::Error, is_unsent: bool) -> Failed {
+    if error.is_parse() {
+        let detail = format!("the answer is not HTTP ({}): is this a web server?", chain(error));
+        return Failed::lasting(ErrorKind::InvalidResponse, detail);
+    }
+    let again = if is_unsent { Again::Always } else { Again::IfIdempotent };
+    let why = if error.is_incomplete_message() { "the server closed it".into() } else { chain(error) };
+    Failed {
+        kind: ErrorKind::Connection,
+        detail: format!("the connection ended before the answer began: {why}"),
+        again,
+    }
+}
+
+/// A body that ended too soon.
+fn cut(error: &hyper::Error, received: u64, announced: Option<u64>) -> Failed {
+    let of = announced.map(|bytes| format!(" of {bytes}")).unwrap_or_default();
+    let why = chain(error);
+    if error.is_parse() || why.contains("chunk") {
+        let detail = format!("the body is not valid HTTP after {received}{of} bytes: {why}");
+        return Failed::lasting(ErrorKind::InvalidResponse, detail);
+    }
+    Failed {
+        kind: ErrorKind::Connection,
+        detail: format!("the connection broke after {received}{of} bytes of the body: {why}"),
+        again: Again::IfIdempotent,
+    }
+}
+
+/// The limits of one exchange, in one timer.
+struct Clock {
+    timeout: Timeout,
+    /// When the whole must have ended.
+    end: Option<Instant>,
+    /// Which limit the timer is set to: true for a part, false for the whole.
+    is_part: bool,
+    sleep: Pin<Box<Sleep>>,
+    is_set: bool,
+}
+
+struct Passed;
+
+impl Clock {
+    fn start(timeout: Timeout, spent: Duration) -> Self {
+        let now = Instant::now();
+        let end = timeout.total.and_then(|total| now.checked_add(total.saturating_sub(spent)));
+        let sleep = Box::pin(tokio::time::sleep_until(end.unwrap_or(now)));
+        Self { timeout, end, is_part: false, sleep, is_set: end.is_some() }
+    }
+
+    /// Sets the timer for the next part, which must not outlast the whole.
+    fn limit(self: Pin<&mut Self>, part: Option<Duration>) {
+        let this = self.get_mut();
+        let part_end = part.and_then(|limit| Instant::now().checked_add(limit));
+        let until = match (part_end, this.end) {
+            (None, None) => return this.is_set = false,
+            (None, Some(_)) if this.is_set && !this.is_part => return,
+            (None, Some(end)) => (end, false),
+            (Some(part), Some(end)) if end <= part => (end, false),
+            (Some(part), _) => (part, true),
+        };
+        (this.is_part, this.is_set) = (until.1, true);
+        this.sleep.as_mut().reset(until.0);
+    }
+
+    /// Waits for `work`, which goes first: what is there already is taken, however late it is.
+    async fn within<T>(self: Pin<&mut Self>, work: impl Future<Output = T>) -> Result<T, Passed> {
+        let this = self.get_mut();
+        let mut work = pin!(work);
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(done) = work.as_mut().poll(context) {
+                return Poll::Ready(Ok(done));
+            }
+            if this.is_set && this.sleep.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(Passed));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn passed(&self, phase: Phase, received: u64) -> Failed {
+        let (limit, name) = match (phase, self.is_part) {
+            (_, false) => (self.timeout.total, "timeout"),
+            (Phase::Connect, true) => (self.timeout.connect, "connect timeout"),
+            (_, true) => (self.timeout.read, "read timeout"),
+        };
+        let when = match phase {
+            Phase::Connect => "while connecting".to_owned(),
+            Phase::Headers => "waiting for the answer's headers".to_owned(),
+            Phase::Body => format!("in the body, after {received} bytes"),
+        };
+        let seconds = limit.unwrap_or_default().as_secs_f64();
+        Failed {
+            kind: ErrorKind::Timeout(phase),
+            detail: format!("the {name} of {seconds} s passed {when}: the server is slow, or timeout= too short"),
+            again: if phase == Phase::Connect { Again::Always } else { Again::IfIdempotent },
+        }
+    }
+}

@@ -1,0 +1,210 @@
+"""`fetch` and `get`: many pages, or one, on the calling thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeAlias
+
+from . import _native
+from ._fetch_options import make_options
+from ._native import Response
+from ._request import Auth, Pairs, Request, Timeout
+
+__all__ = ["Progress", "Response", "fetch", "get"]
+
+#: A bar on a terminal or in a notebook (None), always (True), never (False), or a function that is
+#: called with the number of items that are done and of all.
+Progress: TypeAlias = "bool | Callable[[int, int], object] | None"
+
+
+def check_urls(urls: object) -> None:
+    """Refuse what only looks like several URLs."""
+    if isinstance(urls, (str, bytes, Request)):
+        raise TypeError(
+            f"urls must be a list of URLs, not one {type(urls).__name__}: "
+            f"write raddle.fetch([url]), or raddle.get(url)"
+        )
+    if not isinstance(urls, Iterable):
+        raise TypeError(f"urls must be a list of URLs, not {type(urls).__name__}")
+
+
+def fetch(
+    urls: Iterable[str | Request],
+    *,
+    concurrency: int = 64,
+    per_host: int | None = None,
+    rate: float | None = None,
+    timeout: float | Timeout | None = 10.0,
+    retries: int = 2,
+    headers: Pairs | None = None,
+    params: Pairs | None = None,
+    auth: Auth | None = None,
+    follow_redirects: bool | int = True,
+    max_bytes: int | None = None,
+    progress: Progress = None,
+    on_error: Literal["return", "raise"] = "return",
+    retry_statuses: tuple[int, ...] = (429, 503),
+    longest_wait: float = 30.0,
+    cookies: bool = False,
+    robots: bool = False,
+    proxy: str | Literal[False] | None = None,
+    verify: bool | str | os.PathLike[str] = True,
+    cert: str | os.PathLike[str] | tuple[Any, Any] | None = None,
+    http2: bool = True,
+) -> list[Response]:
+    """Fetch many pages, and return the responses in the order of the input.
+
+    The calling thread does all the work, without the interpreter; no thread is started, and
+    connections are kept for the next call. One bad URL is one response with an ``error``.
+
+    Parameters
+    ----------
+    urls : iterable of str or Request
+        What to fetch.
+    concurrency : int
+        Requests under way at a time.
+    per_host : int, optional
+        Requests under way at a time to one host (name or address, whatever the port).
+    rate : float, optional
+        Requests a second to one host, evenly spaced.
+    timeout : float or Timeout, optional
+        Seconds for each attempt, redirects included, counted from when it is sent; None for no
+        limit. `Timeout` has separate limits for the connection and for silence.
+    retries : int
+        How often a request is tried again if it failed and that is safe: if it never reached the
+        server, if its method may be repeated (not POST), or if the server asks for it.
+    headers, params : mapping or pairs, optional
+        Headers of every request, and what is added to the query of every URL.
+    auth : tuple of (str, str), or str, optional
+        User and password, or a token. A redirect to another origin goes without them.
+    follow_redirects : bool or int
+        Whether redirects are followed, or how many at most (True: 20).
+    max_bytes : int, optional
+        The largest body, in bytes once decoded; a larger one ends early with `TooLarge`.
+    progress : bool or callable, optional
+        A bar on a terminal or in a notebook (None), always (True), never (False), or a function
+        that is called with the number of items done and of all, at most ten times a second.
+    on_error : "return" or "raise"
+        Whether a failed request is a response with an ``error``, or ends the call with it.
+    retry_statuses : tuple of int
+        Statuses after which a request is tried again. ``Retry-After`` is obeyed, for the whole host.
+    longest_wait : float
+        The longest wait before another attempt, in seconds; a server that asks for more is not
+        asked again.
+    cookies : bool
+        Whether cookies are kept, within this call.
+    robots : bool
+        Whether robots.txt is obeyed (`RobotsDenied`), by the product named in ``User-Agent``.
+    proxy : str or False, optional
+        The URL of a proxy (http, https, socks5 or socks5h); False for none; by default
+        what ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say.
+    verify : bool or path
+        True to trust the system's certificate authorities, a PEM file to trust those in it, False
+        to trust anyone.
+    cert : path or tuple of paths, optional
+        The client's own certificate, and its key if that is in another file.
+    http2 : bool
+        Whether HTTP/2 is offered.
+
+    Returns
+    -------
+    list of Response
+        One for each item.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument, or an item, is none of these.
+    FetchError
+        With ``on_error="raise"``, the first that occurs.
+
+    Examples
+    --------
+    >>> import raddle
+    >>> for response in raddle.fetch(["no url", "http://localhost:0/"]):
+    ...     print(response.ok, response.error)
+    False no url: this is no URL: it must begin with http:// or https://
+    False http://localhost:0/: no server listens on port 0
+    """
+    check_urls(urls)
+    options = make_options(
+        concurrency=concurrency,
+        per_host=per_host,
+        rate=rate,
+        timeout=timeout,
+        retries=retries,
+        headers=headers,
+        params=params,
+        auth=auth,
+        follow_redirects=follow_redirects,
+        max_bytes=max_bytes,
+        on_error=on_error,
+        retry_statuses=retry_statuses,
+        longest_wait=longest_wait,
+        cookies=cookies,
+        robots=robots,
+        proxy=proxy,
+        verify=verify,
+        cert=cert,
+        http2=http2,
+    )
+    return _native.fetch(list(urls), options, None)
+
+
+def get(
+    url: str | Request,
+    *,
+    timeout: float | Timeout | None = 10.0,
+    retries: int = 2,
+    headers: Pairs | None = None,
+    params: Pairs | None = None,
+    auth: Auth | None = None,
+    follow_redirects: bool | int = True,
+    max_bytes: int | None = None,
+    **options: Any,
+) -> Response:
+    """Fetch one page; raise if there is no answer.
+
+    It is safe from many threads, and keeps connections for the calls to come.
+
+    Parameters
+    ----------
+    url : str or Request
+        What to fetch.
+    timeout, retries, headers, params, auth, follow_redirects, max_bytes
+        As for `fetch`.
+    **options
+        The other options of `fetch` that make sense for one page.
+
+    Returns
+    -------
+    Response
+        The answer, whatever its status: see ``raise_for_status()``.
+
+    Raises
+    ------
+    FetchError
+        If there is no answer.
+
+    Examples
+    --------
+    >>> import raddle
+    >>> raddle.get("no url")
+    Traceback (most recent call last):
+    ...
+    raddle._fetch_errors.InvalidURL: no url: this is no URL: it must begin with http:// or https://
+    """
+    if not isinstance(url, (str, Request)):
+        raise TypeError(f"url must be a str or a raddle.Request, not {type(url).__name__}")
+    made = make_options(
+        timeout=timeout,
+        retries=retries,
+        headers=headers,
+        params=params,
+        auth=auth,
+        follow_redirects=follow_redirects,
+        max_bytes=max_bytes,
+        **options,
+    )
+    return _native.get(url, made)

@@ -1,0 +1,213 @@
+"""One request: a URL, and what differs from a plain GET."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+#: Headers and parameters: a mapping, whose values may be lists, or pairs, whose names may repeat.
+Pairs: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
+#: User and password, or a token.
+Auth: TypeAlias = "tuple[str, str] | str"
+
+
+class Timeout(NamedTuple):
+    """Time limits of a request, in seconds; None is no limit.
+
+    They are those of one attempt, redirects included, and start when it is sent.
+
+    Parameters
+    ----------
+    total : float, optional
+        From the first step to the last byte of the body.
+    connect : float, optional
+        For the connection: name lookup, TCP and TLS.
+    read : float, optional
+        For the server's silence: until the headers are there, and between two pieces of the body.
+
+    Examples
+    --------
+    >>> Timeout(total=30, connect=2)
+    Timeout(total=30, connect=2, read=None)
+    """
+
+    total: float | None = None
+    connect: float | None = None
+    read: float | None = None
+
+
+def read_timeout(timeout: float | Timeout | None) -> Timeout:
+    """Check time limits, and name the argument that is wrong."""
+    limits = timeout if isinstance(timeout, Timeout) else Timeout(timeout)
+    for name, seconds in zip(limits._fields, limits):
+        if seconds is None:
+            continue
+        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+            raise TypeError(
+                f"timeout= must be seconds, None or a raddle.Timeout, and {name} is {seconds!r}"
+            )
+        if not seconds > 0:
+            raise ValueError(f"timeout= must be more than 0 seconds, and {name} is {seconds!r}")
+    return Timeout(*(None if s is None or s == float("inf") else float(s) for s in limits))
+
+
+def read_headers(headers: Pairs | None) -> list[tuple[str, bytes]]:
+    """Make headers ready for the engine, which checks what they hold."""
+    return [(name, _header_bytes(name, value)) for name, value in read_pairs(headers, "headers")]
+
+
+def read_params(params: Pairs | None) -> list[tuple[str, str]]:
+    """Make parameters ready for the engine; those that are None are left out."""
+    pairs = read_pairs(params, "params")
+    return [(name, _param_text(value)) for name, value in pairs if value is not None]
+
+
+def read_pairs(pairs: Pairs | None, argument: str) -> list[tuple[str, Any]]:
+    """Return a mapping or pairs as pairs; a list as a mapping's value stands for several."""
+    if pairs is None:
+        return []
+    if isinstance(pairs, (str, bytes)):
+        raise TypeError(f"{argument}= must be a mapping or a list of pairs, not {pairs!r}")
+    items = pairs.items() if isinstance(pairs, Mapping) else pairs
+    found: list[tuple[str, Any]] = []
+    for name, value in items:
+        if not isinstance(name, str):
+            raise TypeError(f"{argument}= must have names of type str, not {name!r}")
+        several = value if isinstance(value, (list, tuple)) else [value]
+        found.extend((name, one) for one in several)
+    return found
+
+
+def read_auth(auth: Auth | None) -> Auth | None:
+    """Check credentials."""
+    if auth is None or isinstance(auth, str):
+        return auth
+    if (
+        isinstance(auth, (tuple, list))
+        and len(auth) == 2
+        and all(isinstance(part, str) for part in auth)
+    ):
+        return (auth[0], auth[1])
+    raise TypeError("auth= must be a pair (user, password), or a token as str")
+
+
+def _header_bytes(name: str, value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        try:
+            return value.encode("latin-1")
+        except UnicodeEncodeError:
+            return value.encode()
+    if isinstance(value, (int, float)):
+        return str(value).encode()
+    raise TypeError(
+        f"the value of header {name!r} must be str or bytes, not {type(value).__name__}"
+    )
+
+
+def _param_text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode()
+    return value if isinstance(value, str) else str(value)
+
+
+class Request:
+    """One request: a URL, and what differs from a plain GET.
+
+    Parameters
+    ----------
+    url : str
+        An ``http`` or ``https`` URL. A user and password in it are sent as credentials.
+    method : str
+        The method, in upper or lower case.
+    headers : mapping or pairs, optional
+        Headers of this request; those of the call under the same name do not count.
+    params : mapping or pairs, optional
+        What is added to the URL's query.
+    body : bytes or str, optional
+        The body; a text is sent in UTF-8.
+    json : object, optional
+        A body that is sent as JSON, in place of `body`.
+    auth : tuple of (str, str), or str, optional
+        A user and a password (Basic), or a token (Bearer).
+    timeout : float or Timeout, optional
+        Time limits in place of the call's.
+
+    Examples
+    --------
+    >>> Request("http://127.0.0.1/find", method="POST", json={"q": "word"})
+    Request('http://127.0.0.1/find', method='POST')
+    """
+
+    __slots__ = ("auth", "body", "headers", "json", "method", "params", "timeout", "url")
+
+    def __init__(
+        self,
+        url: str,
+        method: str = "GET",
+        *,
+        headers: Pairs | None = None,
+        params: Pairs | None = None,
+        body: bytes | str | None = None,
+        json: object = None,
+        auth: Auth | None = None,
+        timeout: float | Timeout | None = None,
+    ) -> None:
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a str, not {type(url).__name__}: use str(url)")
+        if not isinstance(method, str):
+            raise TypeError(f"method= must be a str, not {method!r}")
+        if body is not None and json is not None:
+            raise TypeError("a request has either body= or json=, not both")
+        if body is not None and not isinstance(body, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"body= must be bytes or str, not {type(body).__name__}")
+        self.url = url
+        self.method = method
+        self.headers = dict(headers) if isinstance(headers, Mapping) else list(headers or ())
+        self.params = dict(params) if isinstance(params, Mapping) else list(params or ())
+        self.body = body
+        self.json = json
+        self.auth = read_auth(auth)
+        self.timeout = timeout
+        read_headers(self.headers)
+        read_params(self.params)
+        if timeout is not None:
+            read_timeout(timeout)
+
+    def _parts(
+        self,
+    ) -> tuple[
+        str,
+        list[tuple[str, bytes]],
+        list[tuple[str, str]],
+        bytes | None,
+        Auth | None,
+        Timeout | None,
+    ]:
+        headers = read_headers(self.headers)
+        body: bytes | None
+        if self.json is not None:
+            from json import dumps
+
+            body = dumps(self.json, ensure_ascii=False, allow_nan=False).encode()
+            if not any(name.lower() == "content-type" for name, _ in headers):
+                headers.append(("content-type", b"application/json"))
+        elif isinstance(self.body, str):
+            body = self.body.encode()
+        else:
+            body = None if self.body is None else bytes(self.body)
+        limits = None if self.timeout is None else read_timeout(self.timeout)
+        return (self.method, headers, read_params(self.params), body, self.auth, limits)
+
+    def _state(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    def __eq__(self, other: object) -> bool:
+        return self._state() == other._state() if isinstance(other, Request) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        method = "" if self.method.upper() == "GET" else f", method={self.method!r}"
+        return f"Request({self.url!r}{method})"
