@@ -31,6 +31,8 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 REQUIREMENTS = ("requirements-dev.txt", "tests/python/requirements.txt")
+#: The peers of a benchmark, which only those get who ask for it.
+PEERS = {"fetch": "benchmarks/requirements.txt"}
 #: The usual runs of CPython's own tests: the pool alone, then with Future and functions of ours.
 CONFORMANCE = (
     ["--only", "ThreadPool"],
@@ -189,9 +191,13 @@ def environment(interpreter: Interpreter, *, default: bool) -> Environment:
     return env
 
 
-def pinned(only: tuple[str, ...] = ()) -> list[str]:
-    """Return the pinned packages of the requirements files, or those of the given names."""
-    lines = [line for name in REQUIREMENTS for line in (ROOT / name).read_text().splitlines()]
+def pinned(only: tuple[str, ...] = (), more: tuple[str, ...] = ()) -> list[str]:
+    """Return the pinned packages of the requirements files, or those of the given names.
+
+    ``more`` names further requirements files.
+    """
+    files = (*REQUIREMENTS, *more)
+    lines = [line for name in files for line in (ROOT / name).read_text().splitlines()]
     packages = [line.split("#")[0].strip() for line in lines]
     return [p for p in packages if p and (not only or re.split(r"\W", p)[0] in only)]
 
@@ -328,6 +334,14 @@ def conformance(env: Environment, more: list[str]) -> None:
         env.run(*suite, *selection, *known)
 
 
+def bench(env: Environment, more: list[str]) -> None:
+    """Measure, with the peers installed of what is measured."""
+    asked = {word.partition("-")[0] for word in more}
+    peers = tuple(path for name, path in PEERS.items() if name in asked)
+    install(env, list(dict.fromkeys(pinned(more=peers))))
+    env.run(env.python, "-m", "benchmarks", *more)
+
+
 def arguments(words: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0])
@@ -372,7 +386,7 @@ def main() -> None:
     elif options.command == "test":
         test(env, more, skip_rust=options.skip_rust)
     elif options.command == "bench":
-        env.run(env.python, "-m", "benchmarks", *more)
+        bench(env, more)
     else:
         {"lint": lint, "conformance": conformance}[options.command](env, more)
 

@@ -1,7 +1,9 @@
 """Measurements of raddle beside the tools that it replaces, in the same run.
 
 ``python -m benchmarks`` measures the thread pool against ``concurrent.futures`` and
-``multiprocessing.pool.ThreadPool``; ``python -m benchmarks rust`` runs the engine's own benchmark.
+``multiprocessing.pool.ThreadPool``; ``python -m benchmarks fetch`` measures the fetching of pages
+against aiohttp, httpx, primp and requests, from nginx on loopback; ``python -m benchmarks rust``
+runs the engine's own benchmark.
 
 How a figure comes about:
 

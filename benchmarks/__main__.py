@@ -1,7 +1,7 @@
 """``python -m benchmarks [names ...]``: measure, print, write results, rewrite the README's table.
 
-Names are suites (``threads``, ``locks``, ``rust``) or cases of ``threads`` and ``locks``;
-``threads`` when none is given.
+Names are suites (``threads``, ``fetch``, ``rust``) or cases of the first two; ``threads`` when none
+is given.
 """
 
 from __future__ import annotations
@@ -13,21 +13,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import locks, machine, readme, report, rust, threads
+from benchmarks import fetch, fetchers, machine, readme, report, rust, web_server
 from benchmarks.measure import measure_apart
 from benchmarks.model import RADDLE, Case, Result
+from benchmarks.threads import CASES
 
-#: The suites whose cases are measured here, each with its cases and the columns of its table.
-SUITES = {
-    "threads": (threads.CASES, report.THREAD_COLUMNS),
-    "locks": (locks.CASES, locks.COLUMNS),
-}
+SUITES = {"threads": (CASES, report.THREAD_COLUMNS), "fetch": (fetch.CASES, fetch.COLUMNS)}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options; an unknown name ends the program with the known ones."""
-    cases = [case.name for cases, _ in SUITES.values() for case in cases]
-    known = [*SUITES, "rust", *cases]
+    known = [*SUITES, "rust", *(case.name for cases, _ in SUITES.values() for case in cases)]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(known))
     parser.add_argument("--quick", action="store_true", help="try it out: results not written")
@@ -44,10 +40,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in options.names:
         if name not in known:
             parser.error(f"no suite or case is named {name!r}; there are: {', '.join(known)}")
+    if options.subject != RADDLE and chosen(options.names, "fetch"):
+        parser.error("--subject takes the place of raddle's thread pool; it cannot fetch")
     return options
 
 
-def run_cases(cases: Sequence[Case], options: argparse.Namespace) -> list[Result]:
+def chosen(names: Sequence[str], suite: str) -> list[Case]:
+    """Return the cases of a suite that are asked for: all of them by the suite's own name."""
+    cases, _ = SUITES[suite]
+    return [case for case in cases if suite in names or case.name in names]
+
+
+def run(cases: Sequence[Case], options: argparse.Namespace) -> list[Result]:
     """Measure the cases and print each at once."""
     results = []
     for case in cases:
@@ -87,10 +91,9 @@ def measure(names: Sequence[str], options: argparse.Namespace) -> list[dict[str,
     described = machine.describe()
     machine.warn_unless_quiet(described)
     suites = []
-    for name, (cases, columns) in SUITES.items():
-        chosen = cases if name in names else [case for case in cases if case.name in names]
-        if chosen:
-            suites.append(suite(name, columns, run_cases(chosen, options), described))
+    for name, (_, columns) in SUITES.items():
+        if results := run(chosen(names, name), options):
+            suites.append(suite(name, columns, results, described))
     if "rust" in names:
         engine = rust.run(options.quick)
         print("\n".join(report.live_line(result) for result in engine))
@@ -127,7 +130,12 @@ def main(arguments: list[str] | None = None) -> int:
     if set(names) != {"rust"} and not can_import(options.subject):
         return 2
     try:
+        if chosen(names, "fetch"):
+            fetch.ready()
         suites = measure(names, options)
+    except (fetchers.PeersMissing, web_server.NginxMissing) as error:
+        print(f"nothing was measured: {error}", file=sys.stderr)
+        return 2
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         print(f"the engine's benchmark did not run: {error}", file=sys.stderr)
         return 2

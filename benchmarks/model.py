@@ -65,13 +65,19 @@ class Target:
         The ratio that is hoped for.
     peers : sequence of str
         The contenders to compare with; the ratio to each of them counts.
+    further : sequence of Target
+        What must be reached besides, where peers are compared with by different ratios.
     """
 
     at_least: float
     aim: float | None = None
     peers: Sequence[str] = (FUTURES,)
+    further: Sequence[Target] = ()
 
     def __str__(self) -> str:
+        return ", ".join([self._text(), *map(str, self.further)])
+
+    def _text(self) -> str:
         peers = " and ".join(self.peers)
         if self.at_least < 1:
             return f"within {1 / self.at_least:.2g}x of {peers}"
@@ -79,6 +85,16 @@ class Target:
             return f"never slower than {peers}"
         aim = "" if self.aim is None else f" (aim {self.aim:g}x)"
         return f"at least {self.at_least:g}x {peers}{aim}"
+
+    def all(self) -> list[Target]:
+        """Return this target and the further ones."""
+        return [self, *self.further]
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Target:
+        """Return the target that a JSON file tells of."""
+        further = [cls.from_json(one) for one in stored.get("further", ())]
+        return cls(stored["at_least"], stored["aim"], stored["peers"], further)
 
 
 @dataclass(frozen=True)
@@ -139,10 +155,14 @@ class Result:
             return "failed"
         if self.target is None:
             return ""
-        reached = min(self.ratio(peer).median for peer in self.target.peers)
-        if reached < self.target.at_least:
+        ratios = [
+            (target, min(self.ratio(peer).median for peer in target.peers))
+            for target in self.target.all()
+        ]
+        if any(reached < target.at_least for target, reached in ratios):
             return "missed"
-        return "met, aim too" if self.target.aim and reached >= self.target.aim else "met"
+        aims = [(target.aim, reached) for target, reached in ratios if target.aim]
+        return "met, aim too" if aims and all(got >= aim for aim, got in aims) else "met"
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, the derived figures included, for a JSON file."""
@@ -162,7 +182,7 @@ class Result:
             title=stored["title"],
             unit=stored["unit"],
             note=stored["note"],
-            target=None if target is None else Target(**target),
+            target=None if target is None else Target.from_json(target),
             figures=stored["figures"],
             failure=stored["failure"],
         )

@@ -19,13 +19,19 @@ def run_dev(*words):
 
 
 def test_every_requirement_is_pinned_and_has_its_reason():
-    lines = [line for name in dev.REQUIREMENTS for line in (ROOT / name).read_text().splitlines()]
+    files = (*dev.REQUIREMENTS, *dev.PEERS.values())
+    lines = [line for name in files for line in (ROOT / name).read_text().splitlines()]
     packages = [line for line in lines if line and not line.startswith("#")]
     assert len(packages) >= 3
     for line in packages:
         assert re.fullmatch(r"[\w-]+==[\w.]+\s+# .+", line), line
-    assert len(dev.pinned()) == len(packages)
+    assert len(dev.pinned(more=tuple(dev.PEERS.values()))) == len(packages)
     assert [re.split("=", package)[0] for package in dev.pinned(("maturin",))] == ["maturin"]
+
+
+def test_a_package_that_is_pinned_twice_has_one_version():
+    pinned = set(dev.pinned(more=tuple(dev.PEERS.values())))
+    assert len({package.partition("=")[0] for package in pinned}) == len(pinned)
 
 
 def test_a_python_is_found_by_its_path_and_a_broken_one_is_not(tmp_path):
