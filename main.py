@@ -20,7 +20,8 @@ def main() -> None:
     if options.list:
         program.list_parts()
         return
-    env = dev.prepare(dev.this_python(), default=True, only=("maturin",))
+    only = ("maturin", *program.needs(options))
+    env = dev.prepare(dev.this_python(), default=True, only=only)
     if sys.prefix != str(env.folder):
         sys.stdout.flush()
         os.execve(env.python, [str(env.python), __file__, *sys.argv[1:]], env.variables())

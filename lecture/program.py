@@ -22,7 +22,10 @@ PARTS = {
     "completed": "submit and as_completed, results as they become ready",
     "squares": "a sum of squares, which threads do not speed up, and why",
     "tasks": "what a task costs",
+    "scraping": "page sizes with requests in five threads, and in one call",
 }
+#: Packages that a part needs beside raddle, by their names in the requirements files.
+NEEDS = {"scraping": ("requests",)}
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -45,6 +48,12 @@ def arguments(words: list[str]) -> argparse.Namespace:
                 f"{url!r} is not the address of a page: it begins with http:// or https://"
             )
     return options
+
+
+def needs(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the packages that the parts asked for need beside raddle."""
+    names = [options.part] if options.part else list(PARTS)
+    return tuple(package for name in names for package in NEEDS.get(name, ()))
 
 
 def list_parts() -> None:

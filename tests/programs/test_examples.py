@@ -8,6 +8,7 @@ import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
 EXPECTED = {
+    "fetch": "not an address: InvalidURL\n2 of 4 are pages",
     "threads": "modules have",
     "locks": "balance: 400, in 400 deposits\nDeadlockError: 2 threads wait for each other",
     "options": "fetched on attempt 3\nTaskTimeout: ",
@@ -24,4 +25,4 @@ def test_an_example_runs_as_it_stands(path):
 
 def test_every_example_has_an_expected_output():
     assert {path.stem for path in EXAMPLES} == set(EXPECTED)
-    assert len(EXAMPLES) >= 3
+    assert len(EXAMPLES) >= 4
