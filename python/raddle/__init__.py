@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TimeoutError,
     )
     from ._fetch import Response, fetch, get
+    from ._fetch_async import AsyncFetch, fetch_async
     from ._fetch_errors import (
         ChecksumMismatch,
         ConnectionFailed,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         TooLarge,
         TooManyRedirects,
     )
+    from ._fetch_iter import FetchIterator, fetch_iter
     from ._futures import (
         ALL_COMPLETED,
         FIRST_COMPLETED,
@@ -70,6 +72,7 @@ __all__ = [
     "ALL_COMPLETED",
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
+    "AsyncFetch",
     "BrokenExecutor",
     "BrokenThreadPool",
     "CancelledError",
@@ -79,6 +82,7 @@ __all__ = [
     "ExecutorView",
     "FetchCancelled",
     "FetchError",
+    "FetchIterator",
     "FetchTimeout",
     "FileFailed",
     "Future",
@@ -104,6 +108,8 @@ __all__ = [
     "__version__",
     "as_completed",
     "fetch",
+    "fetch_async",
+    "fetch_iter",
     "get",
     "wait",
 ]
@@ -124,6 +130,7 @@ _HOMES = {
         "TimeoutError",
     ),
     "_fetch": ("Response", "fetch", "get"),
+    "_fetch_async": ("AsyncFetch", "fetch_async"),
     "_fetch_errors": (
         "ChecksumMismatch",
         "ConnectionFailed",
@@ -141,6 +148,7 @@ _HOMES = {
         "TooLarge",
         "TooManyRedirects",
     ),
+    "_fetch_iter": ("FetchIterator", "fetch_iter"),
     "_futures": (
         "ALL_COMPLETED",
         "FIRST_COMPLETED",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import nullcontext
+from typing import Any, Literal
 
 from . import _native
 from ._fetch_options import make_options
-from ._native import Response
+from ._native import FetchOptions, FetchStream, Response
+from ._progress import Progress, report
 from ._request import Auth, Pairs, Request, Timeout
 
-__all__ = ["Progress", "Response", "fetch", "get"]
-
-#: A bar on a terminal or in a notebook (None), always (True), never (False), or a function that is
-#: called with the number of items that are done and of all.
-Progress: TypeAlias = "bool | Callable[[int, int], object] | None"
+__all__ = ["Response", "fetch", "get"]
 
 
 def check_urls(urls: object) -> None:
@@ -88,7 +86,8 @@ def fetch(
     on_error : "return" or "raise"
         Whether a failed request is a response with an ``error``, or ends the call with it.
     retry_statuses : tuple of int
-        Statuses after which a request is tried again. ``Retry-After`` is obeyed, for the whole host.
+        Statuses after which a request is tried again. ``Retry-After`` is obeyed, for the whole
+        host.
     longest_wait : float
         The longest wait before another attempt, in seconds; a server that asks for more is not
         asked again.
@@ -149,7 +148,31 @@ def fetch(
         cert=cert,
         http2=http2,
     )
-    return _native.fetch(list(urls), options, None)
+    if not isinstance(urls, Sized):
+        # Its items may be slow to come: requests go on meanwhile.
+        return _gather(iter(urls), options, concurrency, on_error == "raise", progress)
+    items = list(urls)
+    told = report(progress, len(items), "page")
+    with told or nullcontext():
+        return _native.fetch(items, options, told)
+
+
+def _gather(
+    urls: Iterator[str | Request],
+    options: FetchOptions,
+    concurrency: int,
+    raises: bool,
+    progress: Progress,
+) -> list[Response]:
+    """Fetch what a lazy input draws, and put the responses into its order."""
+    from ._fetch_iter import FetchIterator
+
+    told = report(progress, None, "page")
+    responses: dict[int, Response] = {}
+    with FetchIterator(urls, FetchStream(options), concurrency, raises, told) as batch:
+        for response in batch:
+            responses[batch.last_index] = response
+    return [responses[index] for index in sorted(responses)]
 
 
 def get(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from ._raddle_error import RaddleError
 
 if TYPE_CHECKING:
-    from ._fetch import Response
+    from ._native import Response
 
 Phase = Literal["connect", "headers", "body"]
 
@@ -49,7 +49,7 @@ class FetchError(RaddleError):
 
 
 class InvalidRequest(FetchError, ValueError):
-    """A method, a header or a file name that must not be sent or used, such as one with a line break."""
+    """A method, header or file name that must not be sent or used, such as one with a line break."""
 
 
 class InvalidURL(InvalidRequest):

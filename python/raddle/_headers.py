@@ -19,9 +19,9 @@ class Headers(Mapping[str, str]):
 
     Examples
     --------
-    >>> headers = Headers([("content-type", "text/html"), ("set-cookie", "a=1"), ("set-cookie", "b=2")])
-    >>> headers["Content-Type"], headers.get("missing")
-    ('text/html', None)
+    >>> headers = Headers([("server", "s"), ("set-cookie", "a=1"), ("set-cookie", "b=2")])
+    >>> headers["Server"], headers.get("missing")
+    ('s', None)
     >>> headers.get_all("Set-Cookie")
     ['a=1', 'b=2']
     """

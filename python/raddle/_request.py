@@ -66,11 +66,12 @@ def read_pairs(pairs: Pairs | None, argument: str) -> list[tuple[str, Any]]:
     """Return a mapping or pairs as pairs; a list as a mapping's value stands for several."""
     if pairs is None:
         return []
-    if isinstance(pairs, (str, bytes)):
-        raise TypeError(f"{argument}= must be a mapping or a list of pairs, not {pairs!r}")
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
     found: list[tuple[str, Any]] = []
-    for name, value in items:
+    for item in items:
+        if isinstance(item, str) or len(item) != 2:
+            raise TypeError(f"{argument}= must be a mapping or a list of pairs, not {pairs!r}")
+        name, value = item
         if not isinstance(name, str):
             raise TypeError(f"{argument}= must have names of type str, not {name!r}")
         several = value if isinstance(value, (list, tuple)) else [value]

@@ -73,7 +73,7 @@ impl Shared {
 /// ```
 /// use raddle_fetch::{News, Options, Request, Stream};
 ///
-/// let mut stream = Stream::new(Options::default())?;
+/// let stream = Stream::new(Options::default())?;
 /// stream.push([(0, Request::new("no url"))]);
 /// assert_eq!(stream.wait(None), News::Outcomes);
 /// assert!(stream.take()[0].1.is_err());
@@ -81,7 +81,7 @@ impl Shared {
 /// ```
 pub struct Stream {
     shared: Arc<Shared>,
-    batch: Option<Batch>,
+    batch: Mutex<Option<Batch>>,
     generation: u32,
 }
 
@@ -98,14 +98,14 @@ impl Stream {
     /// [`ErrorKind::InvalidRequest`] for options that cannot be met.
     pub fn new(options: Options) -> Result<Self, Error> {
         let generation = raddle::os::fork_generation();
-        Ok(Self { shared: Arc::default(), batch: Some(Batch::new(options)?), generation })
+        Ok(Self { shared: Arc::default(), batch: Mutex::new(Some(Batch::new(options)?)), generation })
     }
 
     /// Has news announced by a byte to be read from the socket that is returned; [`Stream::take`] has to be called for it.
     ///
     /// # Errors
     /// If the system has no more sockets.
-    pub fn doorbell(&mut self) -> std::io::Result<UnixStream> {
+    pub fn doorbell(&self) -> std::io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
@@ -117,7 +117,7 @@ impl Stream {
     ///
     /// # Panics
     /// If the system cannot start a thread for the first item.
-    pub fn push(&mut self, items: impl IntoIterator<Item = (u64, Result<Request, Error>)>) {
+    pub fn push(&self, items: impl IntoIterator<Item = (u64, Result<Request, Error>)>) {
         let mut state = self.shared.lock();
         let before = state.inbox.len();
         state.inbox.extend(items);
@@ -125,21 +125,25 @@ impl Stream {
         state.is_hungry = false;
         drop(state);
         self.shared.bell.notify_one();
-        if let Some(batch) = self.batch.take() {
+        if let Some(batch) = self.unstarted().take() {
             let shared = Arc::clone(&self.shared);
             let thread = std::thread::Builder::new().name("raddle-fetch".into());
             thread.spawn(move || drive(batch, &shared)).expect("the system has room for one more thread");
         }
     }
 
+    fn unstarted(&self) -> MutexGuard<'_, Option<Batch>> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says that no more items will come.
-    pub fn close(&mut self) {
+    pub fn close(&self) {
         self.shared.lock().is_closed = true;
         self.shared.bell.notify_one();
     }
 
     /// Ends what is under way, without outcomes.
-    pub fn cancel(&mut self) {
+    pub fn cancel(&self) {
         let mut state = self.shared.lock();
         state.is_cancelled = true;
         state.inbox.clear();
@@ -159,12 +163,17 @@ impl Stream {
     }
 
     /// The outcomes since the last time.
-    pub fn take(&mut self) -> Vec<(u64, Outcome)> {
+    pub fn take(&self) -> Vec<(u64, Outcome)> {
         let mut state = self.shared.lock();
         state.is_rung = false;
         let taken: Vec<_> = state.outbox.drain(..).collect();
         state.outstanding -= taken.len();
         taken
+    }
+
+    /// Says that there is nothing more to add for now, so that [`News::Hungry`] is not told again before the next item.
+    pub fn sate(&self) {
+        self.shared.lock().is_hungry = false;
     }
 
     /// What there is now.

@@ -13,7 +13,7 @@ use crate::fetch_request::read_item;
 use crate::fetch_response::{FetchResponse, exception};
 
 /// How long the main thread drives the event loop before it looks for signals; Ctrl-C is to end a batch within 0.5 s.
-const SIGNAL_SLICE: Duration = Duration::from_millis(50);
+pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);
 /// How often progress is told at most.
 const PROGRESS_SLICE: Duration = Duration::from_millis(100);
 /// Items that are read at once: enough for hosts to take turns.
@@ -54,7 +54,7 @@ pub(crate) fn fetch<'py>(
     let mut outcomes: Vec<Option<Outcome>> = Vec::new();
     outcomes.resize_with(items.len(), || None);
     let (mut read, mut done) = (0, 0);
-    let mut report = Report::new(progress, items.len());
+    let mut report = Report::new(progress);
     loop {
         match drive(py, &mut batch, report.next(), if raises { Eagerness::EachOutcome } else { Eagerness::Hungry })? {
             Step::Hungry => {
@@ -109,13 +109,12 @@ pub(crate) fn get(
 /// Tells a callable how far a batch is, at most ten times a second.
 pub(crate) struct Report<'py> {
     callable: Option<Bound<'py, PyAny>>,
-    total: usize,
     due: Instant,
 }
 
 impl<'py> Report<'py> {
-    pub(crate) fn new(callable: Option<Bound<'py, PyAny>>, total: usize) -> Self {
-        Self { callable, total, due: Instant::now() + PROGRESS_SLICE }
+    pub(crate) fn new(callable: Option<Bound<'py, PyAny>>) -> Self {
+        Self { callable, due: Instant::now() + PROGRESS_SLICE }
     }
 
     /// When it wants to tell next.
@@ -134,7 +133,7 @@ impl<'py> Report<'py> {
     /// Tells the last state.
     pub(crate) fn end(&self, done: usize) -> PyResult<()> {
         match &self.callable {
-            Some(callable) => callable.call1((done, self.total)).map(drop),
+            Some(callable) => callable.call1((done,)).map(drop),
             None => Ok(()),
         }
     }

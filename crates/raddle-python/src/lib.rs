@@ -8,6 +8,7 @@ mod fetch;
 mod fetch_options;
 mod fetch_request;
 mod fetch_response;
+mod fetch_stream;
 mod future;
 mod gate;
 mod group;
@@ -34,6 +35,8 @@ mod _native {
     use crate::fetch_options::FetchOptions;
     #[pymodule_export]
     use crate::fetch_response::FetchResponse;
+    #[pymodule_export]
+    use crate::fetch_stream::FetchStream;
     #[pymodule_export]
     use crate::future::NativeFuture;
     #[pymodule_export]

@@ -1,0 +1,266 @@
+"""`fetch_async`: a batch in asyncio, awaited as a whole or read as its responses come."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from typing import Any, Literal
+
+from ._fetch import check_urls
+from ._fetch_options import make_options
+from ._native import FetchStream, Response
+from ._progress import Progress, Report, report
+from ._request import Auth, Pairs, Request, Timeout
+
+#: Items that may wait for a host that is at its limits, for each place, so that other hosts go on.
+_PARKED = 16
+
+
+class AsyncFetch(AsyncIterator[Response]):
+    """A batch that can be awaited, for a list in the order of the input, or read as it comes.
+
+    It is made by `raddle.fetch_async`. The requests go on in a thread that needs no interpreter;
+    the event loop is told by a socket. Cancelling the task that awaits it ends them.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[str | Request] | AsyncIterable[str | Request],
+        stream: FetchStream,
+        concurrency: int,
+        raises: bool,
+        told: Report | None,
+    ) -> None:
+        self._feed: Iterator[str | Request] | None = None
+        self._async_feed: AsyncIterator[str | Request] | None = None
+        if isinstance(source, AsyncIterable):
+            self._async_feed = aiter(source)
+        else:
+            self._feed = iter(source)
+        self._stream = stream
+        self._concurrency = concurrency
+        self._room = concurrency
+        self._most = concurrency * (1 + _PARKED)
+        self._raises = raises
+        self._report = told
+        self._ready: deque[tuple[int, Response]] = deque()
+        self._drawn = 0
+        self._given = 0
+        self._last_index = -1
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._socket: socket.socket | None = None
+        self._rung = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._feeder: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+
+    def __aiter__(self) -> AsyncFetch:
+        return self
+
+    def __await__(self) -> Generator[Any, None, list[Response]]:
+        return self._gather().__await__()
+
+    async def _gather(self) -> list[Response]:
+        responses: dict[int, Response] = {}
+        async for response in self:
+            responses[self._last_index] = response
+        return [responses[index] for index in sorted(responses)]
+
+    async def __anext__(self) -> Response:
+        try:
+            response = await self._next()
+        except BaseException:
+            self.close()
+            raise
+        if response is None:
+            self.close()
+            raise StopAsyncIteration
+        return response
+
+    async def _next(self) -> Response | None:
+        self._begin()
+        self._draw()
+        while not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            self._rung.clear()
+            self._ready.extend(self._stream.take())
+            if self._ready:
+                break
+            news = self._stream.news()
+            if news == "idle" and self._feed is None and self._async_feed is None:
+                return None
+            if news == "hungry" and self._room < self._most:
+                self._room = min(self._most, self._room + self._concurrency)
+            self._stream.sate()
+            if not self._draw():
+                await self._rung.wait()
+        self._last_index, response = self._ready.popleft()
+        self._given += 1
+        self._room = max(self._concurrency, self._room - 1)
+        if self._report is not None:
+            self._report(self._given)
+        if self._raises and response.error is not None:
+            raise response.error
+        # The loop gets its turn even if responses are always there.
+        await asyncio.sleep(0)
+        return response
+
+    def _begin(self) -> None:
+        """Bind the batch to the running loop."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            self._socket = socket.socket(fileno=self._stream.doorbell())
+            loop.add_reader(self._socket, self._on_bell)
+            if self._async_feed is not None:
+                self._feeder = loop.create_task(self._draw_slowly(self._async_feed))
+        elif self._loop is not loop:
+            raise RuntimeError("this fetch_async belongs to another event loop: start one in each")
+
+    def _on_bell(self) -> None:
+        if self._socket is not None:
+            self._socket.recv(64)
+        self._rung.set()
+
+    def _draw(self) -> bool:
+        """Draw items while there is room, and tell whether there were any."""
+        if self._drawn - self._given < self._room:
+            self._has_room.set()
+        items: list[str | Request] = []
+        while self._feed is not None and self._drawn - self._given < self._room:
+            try:
+                items.append(next(self._feed))
+            except StopIteration:
+                self._feed = None
+                self._push(items)
+                self._stream.close()
+                return True
+            self._drawn += 1
+        self._push(items)
+        return bool(items)
+
+    def _push(self, items: list[str | Request]) -> None:
+        if items:
+            self._stream.push(items)
+
+    async def _draw_slowly(self, feed: AsyncIterator[str | Request]) -> None:
+        """Draw from an asynchronous input, beside the reader."""
+        try:
+            async for item in feed:
+                self._drawn += 1
+                self._stream.push([item])
+                while self._drawn - self._given >= self._room:
+                    self._has_room.clear()
+                    await self._has_room.wait()
+        except BaseException as error:
+            self._failure = error
+        self._async_feed = None
+        self._stream.close()
+        self._rung.set()
+
+    def close(self) -> None:
+        """End the batch: what is under way is given up."""
+        self._feed = self._async_feed = None
+        self._ready.clear()
+        self._stream.cancel()
+        if self._feeder is not None and not self._feeder.done():
+            self._feeder.cancel()
+        if self._socket is not None and self._loop is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+        if self._report is not None:
+            self._report.close()
+            self._report = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_socket", None) is not None:
+            self.close()
+
+
+def fetch_async(
+    urls: Iterable[str | Request] | AsyncIterable[str | Request],
+    *,
+    concurrency: int = 64,
+    per_host: int | None = None,
+    rate: float | None = None,
+    timeout: float | Timeout | None = 10.0,
+    retries: int = 2,
+    headers: Pairs | None = None,
+    params: Pairs | None = None,
+    auth: Auth | None = None,
+    follow_redirects: bool | int = True,
+    max_bytes: int | None = None,
+    progress: Progress = None,
+    on_error: Literal["return", "raise"] = "return",
+    retry_statuses: tuple[int, ...] = (429, 503),
+    longest_wait: float = 30.0,
+    cookies: bool = False,
+    robots: bool = False,
+    proxy: str | Literal[False] | None = None,
+    verify: bool | str | os.PathLike[str] = True,
+    cert: str | os.PathLike[str] | tuple[Any, Any] | None = None,
+    http2: bool = True,
+) -> AsyncFetch:
+    """Fetch pages in asyncio: ``await`` it for a list, or read it with ``async for``.
+
+    Parameters
+    ----------
+    urls : iterable or asynchronous iterable of str or Request
+        What to fetch. It may be lazy, and infinite for ``async for``: an item is drawn when there
+        is room for it.
+    concurrency, per_host, rate, timeout, retries, headers, params, auth, follow_redirects, \
+max_bytes, progress, on_error, retry_statuses, longest_wait, cookies, robots, proxy, verify, cert, \
+http2
+        As for `fetch`.
+
+    Returns
+    -------
+    AsyncFetch
+        Awaited, it gives a list of `Response` in the order of the input. As an asynchronous
+        iterator it gives each as it comes. Cancelling the task that awaits ends the batch.
+
+    Examples
+    --------
+    >>> import asyncio, raddle
+    >>> async def main():
+    ...     responses = await raddle.fetch_async(["no url"])
+    ...     print(responses[0].ok)
+    ...     async for response in raddle.fetch_async(["no url", "no url"]):
+    ...         print(response.url)
+    >>> asyncio.run(main())
+    False
+    no url
+    no url
+    """
+    if not isinstance(urls, AsyncIterable):
+        check_urls(urls)
+    options = make_options(
+        concurrency=concurrency,
+        per_host=per_host,
+        rate=rate,
+        timeout=timeout,
+        retries=retries,
+        headers=headers,
+        params=params,
+        auth=auth,
+        follow_redirects=follow_redirects,
+        max_bytes=max_bytes,
+        retry_statuses=retry_statuses,
+        longest_wait=longest_wait,
+        cookies=cookies,
+        robots=robots,
+        proxy=proxy,
+        verify=verify,
+        cert=cert,
+        http2=http2,
+        on_error=on_error,
+    )
+    total = len(urls) if hasattr(urls, "__len__") else None
+    told = report(progress, total, "page")
+    return AsyncFetch(urls, FetchStream(options), concurrency, on_error == "raise", told)
