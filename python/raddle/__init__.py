@@ -25,7 +25,7 @@ from importlib import import_module
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._deadlock import DeadlockError, DeadlockLink
+    from ._download import Download, download
     from ._errors import (
         BrokenExecutor,
         BrokenThreadPool,
@@ -70,8 +70,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_COMPLETED",
-    "FIRST_COMPLETED",
-    "FIRST_EXCEPTION",
     "AsyncFetch",
     "BrokenExecutor",
     "BrokenThreadPool",
@@ -79,7 +77,10 @@ __all__ = [
     "ChecksumMismatch",
     "ConnectionFailed",
     "DNSFailed",
+    "Download",
     "ExecutorView",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
     "FetchCancelled",
     "FetchError",
     "FetchIterator",
@@ -107,6 +108,7 @@ __all__ = [
     "TooManyRedirects",
     "__version__",
     "as_completed",
+    "download",
     "fetch",
     "fetch_async",
     "fetch_iter",
@@ -117,10 +119,7 @@ __all__ = [
 #: Where each public name lives. The modules load `concurrent.futures` and `logging`, which take
 #: longer than all the rest.
 _HOMES = {
-    "_deadlock": ("DeadlockError", "DeadlockLink"),
-    "_locks": ("Counter", "Lock", "RLock"),
-    "_statistics": ("LockStatistics", "Statistics"),
-    "_thread": ("Thread",),
+    "_download": ("Download", "download"),
     "_errors": (
         "BrokenExecutor",
         "BrokenThreadPool",

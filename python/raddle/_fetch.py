@@ -74,8 +74,8 @@ def fetch(
         server, if its method may be repeated (not POST), or if the server asks for it.
     headers, params : mapping or pairs, optional
         Headers of every request, and what is added to the query of every URL.
-    auth : tuple of (str, str), or str, optional
-        User and password, or a token. A redirect to another origin goes without them.
+    auth : tuple of (str, str), optional
+        User and password. A redirect to another origin goes without them.
     follow_redirects : bool or int
         Whether redirects are followed, or how many at most (True: 20).
     max_bytes : int, optional

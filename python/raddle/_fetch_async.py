@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sized
 from typing import Any, Literal
 
 from ._fetch import check_urls
@@ -178,6 +178,10 @@ class AsyncFetch(AsyncIterator[Response]):
             self._report.close()
             self._report = None
 
+    async def aclose(self) -> None:
+        """End the batch, as `close` does; for ``contextlib.aclosing``."""
+        self.close()
+
     def __del__(self) -> None:
         if getattr(self, "_socket", None) is not None:
             self.close()
@@ -261,6 +265,6 @@ http2
         http2=http2,
         on_error=on_error,
     )
-    total = len(urls) if hasattr(urls, "__len__") else None
+    total = len(urls) if isinstance(urls, Sized) else None
     told = report(progress, total, "page")
     return AsyncFetch(urls, FetchStream(options), concurrency, on_error == "raise", told)

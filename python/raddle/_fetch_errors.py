@@ -38,7 +38,8 @@ class FetchError(RaddleError):
     """
 
     def __init__(self, message: str, url: str = "", attempts: int = 0) -> None:
-        super().__init__(message, url, attempts)
+        # Not that of OSError, which some have for a parent, and which would read an errno here.
+        BaseException.__init__(self, message, url, attempts)
         self.message = message
         self.url = url
         self.attempts = attempts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import Any, Literal
 
@@ -228,7 +228,7 @@ http2
         http2=http2,
         on_error=on_error,
     )
-    total = len(urls) if hasattr(urls, "__len__") else None
+    total = len(urls) if isinstance(urls, Sized) else None
     return FetchIterator(
         iter(urls),
         FetchStream(options),

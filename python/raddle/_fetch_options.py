@@ -39,9 +39,9 @@ def make_options(
         raise ValueError(f'on_error= must be "return" or "raise", not {on_error!r}')
     values: dict[str, Any] = {
         "concurrency": _count("concurrency", concurrency, 1),
-        "timeout": tuple(read_timeout(timeout)),
+        "timeout": read_timeout(timeout),
         "retries": _count("retries", retries, 0),
-        "retry_statuses": [_count("retry_statuses", status, 100) for status in retry_statuses],
+        "retry_statuses": [_status(status) for status in retry_statuses],
         "longest_wait": _positive("longest_wait", longest_wait),
         "redirects": _redirects(follow_redirects),
         "cookies": bool(cookies),
@@ -99,6 +99,13 @@ def _count(name: str, value: object, least: int) -> int:
     if value < least:
         raise ValueError(f"{name}= must be at least {least}, not {value}")
     return value
+
+
+def _status(value: object) -> int:
+    status = _count("retry_statuses", value, 100)
+    if status > 599:
+        raise ValueError(f"retry_statuses= must be statuses of HTTP, and {status} is none")
+    return status
 
 
 def _positive(name: str, value: object) -> float:

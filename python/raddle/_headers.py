@@ -39,7 +39,10 @@ class Headers(Mapping[str, str]):
                 self._values[key] += f", {value}"
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()]
+        try:
+            return self._values[name.lower()]
+        except KeyError:
+            raise KeyError(name) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

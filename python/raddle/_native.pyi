@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from pathlib import Path
 from threading import Thread
 from types import TracebackType
 from typing import Any, TypeVar
@@ -165,3 +166,26 @@ class FetchStream:
     def news(self) -> str: ...
     def wait(self) -> str: ...
     def doorbell(self) -> int: ...
+
+def check_name(name: str) -> None: ...
+def check_checksum(text: str) -> None: ...
+def download(
+    items: list[tuple[str | Request, str | None, str | None]],
+    folder: Path,
+    options: FetchOptions,
+    overwrite: bool,
+    resume: bool,
+    progress: Callable[[int], object] | None,
+) -> list[
+    tuple[
+        str,
+        Path | None,
+        int | None,
+        int,
+        bool,
+        str | None,
+        float,
+        int,
+        tuple[str, str, str, int, Any] | None,
+    ]
+]: ...

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from math import inf
+from typing import Any, TypeAlias
 
 #: Headers and parameters: a mapping, whose values may be lists, or pairs, whose names may repeat.
 Pairs: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
-#: User and password, or a token.
-Auth: TypeAlias = "tuple[str, str] | str"
+#: User and password.
+Auth: TypeAlias = "tuple[str, str]"
 
 
-class Timeout(NamedTuple):
+class Timeout:
     """Time limits of a request, in seconds; None is no limit.
 
     They are those of one attempt, redirects included, and start when it is sent.
@@ -31,24 +32,52 @@ class Timeout(NamedTuple):
     Timeout(total=30, connect=2, read=None)
     """
 
-    total: float | None = None
-    connect: float | None = None
-    read: float | None = None
+    __slots__ = ("connect", "read", "total")
+
+    def __init__(
+        self, total: float | None = None, connect: float | None = None, read: float | None = None
+    ) -> None:
+        self.total = total
+        self.connect = connect
+        self.read = read
+        self._seconds()
+
+    def _seconds(self) -> tuple[float | None, float | None, float | None]:
+        """Check the limits, and name the one that is wrong."""
+        limits = (self.total, self.connect, self.read)
+        for name, seconds in zip(("total", "connect", "read"), limits):
+            check_seconds(name, seconds)
+        total, connect, read = (None if s in (None, inf) else float(s or 0) for s in limits)
+        return total, connect, read
+
+    def __eq__(self, other: object) -> bool:
+        return self._seconds() == other._seconds() if isinstance(other, Timeout) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._seconds())
+
+    def __repr__(self) -> str:
+        return f"Timeout(total={self.total!r}, connect={self.connect!r}, read={self.read!r})"
 
 
-def read_timeout(timeout: float | Timeout | None) -> Timeout:
-    """Check time limits, and name the argument that is wrong."""
-    limits = timeout if isinstance(timeout, Timeout) else Timeout(timeout)
-    for name, seconds in zip(limits._fields, limits):
-        if seconds is None:
-            continue
-        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
-            raise TypeError(
-                f"timeout= must be seconds, None or a raddle.Timeout, and {name} is {seconds!r}"
-            )
-        if not seconds > 0:
-            raise ValueError(f"timeout= must be more than 0 seconds, and {name} is {seconds!r}")
-    return Timeout(*(None if s is None or s == float("inf") else float(s) for s in limits))
+def check_seconds(name: str, seconds: object) -> None:
+    """Refuse what is no time limit."""
+    if seconds is None:
+        return
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+        raise TypeError(f"{name}= must be seconds or None, not {seconds!r}")
+    if not seconds > 0:
+        raise ValueError(f"{name}= must be more than 0 seconds, not {seconds!r}")
+
+
+def read_timeout(
+    timeout: float | Timeout | None,
+) -> tuple[float | None, float | None, float | None]:
+    """Make time limits ready for the engine: total, connect, read."""
+    if isinstance(timeout, Timeout):
+        return timeout._seconds()
+    check_seconds("timeout", timeout)
+    return (None if timeout in (None, inf) else float(timeout or 0), None, None)
 
 
 def read_headers(headers: Pairs | None) -> list[tuple[str, bytes]]:
@@ -66,11 +95,14 @@ def read_pairs(pairs: Pairs | None, argument: str) -> list[tuple[str, Any]]:
     """Return a mapping or pairs as pairs; a list as a mapping's value stands for several."""
     if pairs is None:
         return []
+    wrong = f"{argument}= must be a mapping or a list of pairs, not {pairs!r}"
+    if not isinstance(pairs, Iterable):
+        raise TypeError(wrong)
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
     found: list[tuple[str, Any]] = []
     for item in items:
         if isinstance(item, str) or len(item) != 2:
-            raise TypeError(f"{argument}= must be a mapping or a list of pairs, not {pairs!r}")
+            raise TypeError(wrong)
         name, value = item
         if not isinstance(name, str):
             raise TypeError(f"{argument}= must have names of type str, not {name!r}")
@@ -81,15 +113,18 @@ def read_pairs(pairs: Pairs | None, argument: str) -> list[tuple[str, Any]]:
 
 def read_auth(auth: Auth | None) -> Auth | None:
     """Check credentials."""
-    if auth is None or isinstance(auth, str):
-        return auth
+    if auth is None:
+        return None
     if (
         isinstance(auth, (tuple, list))
         and len(auth) == 2
         and all(isinstance(part, str) for part in auth)
     ):
         return (auth[0], auth[1])
-    raise TypeError("auth= must be a pair (user, password), or a token as str")
+    raise TypeError(
+        "auth= must be a pair (user, password); "
+        'a token goes into headers={"Authorization": "Bearer ..."}'
+    )
 
 
 def _header_bytes(name: str, value: object) -> bytes:
@@ -130,8 +165,8 @@ class Request:
         The body; a text is sent in UTF-8.
     json : object, optional
         A body that is sent as JSON, in place of `body`.
-    auth : tuple of (str, str), or str, optional
-        A user and a password (Basic), or a token (Bearer).
+    auth : tuple of (str, str), optional
+        A user and a password.
     timeout : float or Timeout, optional
         Time limits in place of the call's.
 
@@ -164,7 +199,7 @@ class Request:
         if body is not None and not isinstance(body, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"body= must be bytes or str, not {type(body).__name__}")
         self.url = url
-        self.method = method
+        self.method = method.upper()
         self.headers = dict(headers) if isinstance(headers, Mapping) else list(headers or ())
         self.params = dict(params) if isinstance(params, Mapping) else list(params or ())
         self.body = body
@@ -184,7 +219,7 @@ class Request:
         list[tuple[str, str]],
         bytes | None,
         Auth | None,
-        Timeout | None,
+        tuple[float | None, float | None, float | None] | None,
     ]:
         headers = read_headers(self.headers)
         body: bytes | None
@@ -210,5 +245,5 @@ class Request:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        method = "" if self.method.upper() == "GET" else f", method={self.method!r}"
+        method = "" if self.method == "GET" else f", method={self.method!r}"
         return f"Request({self.url!r}{method})"

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::client::{Client, origin};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Answer, Failed, InMemory, exchange};
+use crate::exchange::{Again, Answer, Failed, InMemory, Receiver, exchange};
 use crate::job::{self, Job, Purpose};
 use crate::options::Options;
 use crate::request::Request;
@@ -146,15 +146,22 @@ impl Batch {
         })
     }
 
-    /// Adds an item. Its outcome comes with the same index; lower ones go first.
-    pub fn push(&mut self, index: u64, item: Result<Request, Error>) {
+    /// Adds an item whose body goes elsewhere.
+    pub(crate) fn push_to(&mut self, index: u64, item: Result<Request, Error>, receiver: Box<dyn Receiver>) {
         match item {
             Ok(request) => {
-                let job = Job::new(index, request, &self.call.options, &self.call.defaults);
+                let mut job = Job::new(index, request, &self.call.options, &self.call.defaults);
+                job.receiver = receiver;
                 self.submit(job);
             }
             Err(error) => self.finished.push_back((index, Err(error))),
         }
+    }
+
+    /// Adds an item. Its outcome comes with the same index; lower ones go first.
+    pub fn push(&mut self, index: u64, item: Result<Request, Error>) {
+        let receiver = InMemory(self.call.options.max_bytes);
+        self.push_to(index, item, Box::new(receiver));
     }
 
     /// Says that no more items will come.
@@ -312,6 +319,7 @@ impl Batch {
             Err(failed) => {
                 let wait = retry::after_failure(&self.call.options, job.attempts, &job.outgoing.method, &failed);
                 match wait {
+                    Some(_) if failed.again == Again::Now => self.submit(job),
                     Some(wait) => self.retry(job, wait),
                     None => self.fail(&job, failed, elapsed),
                 }
@@ -390,9 +398,14 @@ async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Job) -
     if let Some(jar) = &call.jar {
         put_cookies(jar, &mut job);
     }
-    let timeout = job.timeout;
     let follows = call.options.redirects > 0;
-    let result = exchange(&client, &job.outgoing, timeout, job.spent, follows, &mut *job.receiver).await;
+    let result = match job.receiver.prepare(&mut job.outgoing.headers) {
+        Ok(()) => {
+            let (timeout, spent) = (job.timeout, job.spent);
+            exchange(&client, &job.outgoing, timeout, spent, follows, &mut *job.receiver, &mut job.resent).await
+        }
+        Err(failed) => Err(failed),
+    };
     if let (Some(jar), Ok(answer)) = (&call.jar, &result) {
         let texts = answer.head.headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
         let cookies = texts.filter_map(|text| RawCookie::parse(text.to_owned()).ok());
@@ -403,7 +416,10 @@ async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Job) -
 
 fn put_cookies(jar: &Mutex<CookieStore>, job: &mut Job) {
     let jar = lock(jar);
-    let kept = jar.get_request_values(&job.outgoing.url).map(|(name, value)| format!("{name}={value}"));
+    let is_secure = job.outgoing.url.scheme() == "https";
+    let fitting =
+        jar.matches(&job.outgoing.url).into_iter().filter(|cookie| is_secure || cookie.secure() != Some(true));
+    let kept = fitting.map(|cookie| format!("{}={}", cookie.name(), cookie.value()));
     let own = job.own_cookies.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned);
     let text = own.into_iter().chain(kept).collect::<Vec<_>>().join("; ");
     match HeaderValue::from_str(&text) {

@@ -64,7 +64,6 @@ impl Client {
             return Ok(Connection::Http2(sender));
         }
         let (sender, connection) = http1::Builder::new()
-            .ignore_invalid_headers_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(opened.stream)
             .await

@@ -20,7 +20,7 @@ use tower_service::Service;
 use url::{Host, Url};
 
 use crate::error::ErrorKind;
-use crate::options::{ClientOptions, Proxy};
+use crate::options::{ClientOptions, Proxy, Verify};
 use crate::resolve::{LookupFailed, Resolver};
 use crate::tls;
 
@@ -60,17 +60,23 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// # Errors
-    /// What is wrong with the proxy's URL.
+    /// What is wrong with the proxy's URL or with a file of certificates.
     pub(crate) fn new(options: &ClientOptions) -> Result<Self, String> {
         let mut tcp = HttpConnector::new_with_resolver(Resolver::default());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let proxies = match &options.proxy {
+            Proxy::Environment if passes_all_by() => None,
             Proxy::Environment => Some(Matcher::from_env()),
             Proxy::Direct => None,
             Proxy::Url(url) => Some(Matcher::builder().all(checked_proxy(url)?).build()),
         };
-        Ok(Self { tcp, proxies, options: options.clone(), tls: OnceLock::new() })
+        let connector = Self { tcp, proxies, options: options.clone(), tls: OnceLock::new() };
+        if matches!(options.verify, Verify::File(_)) || options.certificate.is_some() {
+            // The caller's own files are looked at now; the system's only when they are needed.
+            connector.tls().map_err(|failed| failed.detail)?;
+        }
+        Ok(connector)
     }
 
     /// The proxy for a URL, if there is one.
@@ -183,6 +189,12 @@ impl Service<Uri> for Once {
     fn call(&mut self, _: Uri) -> Self::Future {
         ready(self.0.take().ok_or_else(|| std::io::Error::other("the connection is taken")))
     }
+}
+
+/// Whether `NO_PROXY` is `*`, which hyper-util takes for names only, and not for addresses.
+fn passes_all_by() -> bool {
+    let says = |name| std::env::var(name).is_ok_and(|list| list.split(',').any(|entry| entry.trim() == "*"));
+    says("NO_PROXY") || says("no_proxy")
 }
 
 /// Checks a proxy that a caller names.

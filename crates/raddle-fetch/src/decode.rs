@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use brotli_decompressor::DecompressorWriter;
 use bytes::Bytes;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use zstd::stream::write::Decoder as ZstdDecoder;
+use zstd::stream::raw::{DParameter, Decoder as RawZstd, InBuffer, Operation, OutBuffer};
 
 use crate::target::Target;
 
@@ -16,6 +16,7 @@ pub(crate) const OFFERED: &str = "gzip, deflate, br, zstd";
 
 /// The largest window of zstd, as RFC 9659 wants it for the web: 8 MB.
 const ZSTD_WINDOW_LOG: u32 = 23;
+const ZSTD_PIECE: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
@@ -50,13 +51,45 @@ pub(crate) enum Decoder {
     Zlib(Box<ZlibDecoder<Target>>),
     RawDeflate(Box<DeflateDecoder<Target>>),
     Brotli(Box<DecompressorWriter<Target>>),
-    Zstd(Box<ZstdDecoder<'static, Target>>, ZstdEnd),
+    Zstd(Box<Zstd>),
     /// Only while a decoder is being made.
     Changing,
 }
 
-/// Whether the frames of zstd are whole, which its writer does not tell.
-pub(crate) struct ZstdEnd;
+/// Frames of zstd; its own writer does not tell whether the last one is whole.
+pub(crate) struct Zstd {
+    decoder: RawZstd<'static>,
+    buffer: Vec<u8>,
+    is_whole: bool,
+    target: Target,
+}
+
+impl Zstd {
+    fn new(target: Target) -> io::Result<Self> {
+        let mut decoder = RawZstd::new()?;
+        decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
+        Ok(Self { decoder, buffer: vec![0; ZSTD_PIECE], is_whole: false, target })
+    }
+
+    fn push(&mut self, piece: &[u8]) -> io::Result<()> {
+        let mut input = InBuffer::around(piece);
+        loop {
+            let mut output = OutBuffer::around(self.buffer.as_mut_slice());
+            let left = self.decoder.run(&mut input, &mut output)?;
+            let bytes = output.pos();
+            self.target.write_all(&self.buffer[..bytes])?;
+            self.is_whole = left == 0;
+            // A full buffer may mean that more is to come without more input.
+            if input.pos() == piece.len() && bytes < ZSTD_PIECE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn end(&self) -> io::Result<()> {
+        if self.is_whole { Ok(()) } else { Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the last frame is cut")) }
+    }
+}
 
 impl Decoder {
     pub(crate) fn new(coding: Option<Coding>, target: Target) -> Self {
@@ -81,7 +114,7 @@ impl Decoder {
             Decoder::Zlib(decoder) => decoder.write_all(piece),
             Decoder::RawDeflate(decoder) => decoder.write_all(piece),
             Decoder::Brotli(decoder) => decoder.write_all(piece),
-            Decoder::Zstd(decoder, _) => decoder.write_all(piece),
+            Decoder::Zstd(decoder) => decoder.push(piece),
             Decoder::Waiting(..) | Decoder::Changing => Ok(()),
         }
     }
@@ -97,7 +130,7 @@ impl Decoder {
             Decoder::Zlib(decoder) => decoder.try_finish(),
             Decoder::RawDeflate(decoder) => decoder.try_finish(),
             Decoder::Brotli(decoder) => decoder.close(),
-            Decoder::Zstd(decoder, _) => decoder.flush(),
+            Decoder::Zstd(decoder) => decoder.end(),
         }
     }
 
@@ -108,7 +141,7 @@ impl Decoder {
             Decoder::Zlib(decoder) => decoder.get_ref(),
             Decoder::RawDeflate(decoder) => decoder.get_ref(),
             Decoder::Brotli(decoder) => decoder.get_ref(),
-            Decoder::Zstd(decoder, _) => decoder.get_ref(),
+            Decoder::Zstd(decoder) => &decoder.target,
             Decoder::Changing => return None,
         })
     }
@@ -123,7 +156,7 @@ impl Decoder {
             Decoder::Brotli(decoder) => match decoder.into_inner() {
                 Ok(target) | Err(target) => target,
             },
-            Decoder::Zstd(decoder, _) => decoder.into_inner(),
+            Decoder::Zstd(decoder) => decoder.target,
             Decoder::Changing => return Ok(Bytes::new()),
         };
         Ok(target.into_bytes())
@@ -137,10 +170,6 @@ fn begin(coding: Coding, first: u8, target: Target) -> io::Result<Decoder> {
         Coding::Deflate if first & 0x0f == 8 && first >> 4 <= 7 => Decoder::Zlib(Box::new(ZlibDecoder::new(target))),
         Coding::Deflate => Decoder::RawDeflate(Box::new(DeflateDecoder::new(target))),
         Coding::Brotli => Decoder::Brotli(Box::new(DecompressorWriter::new(target, 16 << 10))),
-        Coding::Zstd => {
-            let mut decoder = ZstdDecoder::new(target)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Decoder::Zstd(Box::new(decoder), ZstdEnd)
-        }
+        Coding::Zstd => Decoder::Zstd(Box::new(Zstd::new(target)?)),
     })
 }

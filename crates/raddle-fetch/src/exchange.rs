@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, HOST, HeaderValue, PROXY_AUTHORIZATION};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, PROXY_AUTHORIZATION};
 use http::{HeaderMap, Method, Uri, Version, response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
@@ -50,6 +50,8 @@ pub(crate) enum Again {
     IfIdempotent,
     /// It never reached the server.
     Always,
+    /// The request was changed so that it makes sense now; it is not counted as another attempt.
+    Now,
 }
 
 /// Why there is no answer.
@@ -68,6 +70,14 @@ impl Failed {
 
 /// Decides, when a head has come, where its body goes.
 pub(crate) trait Receiver: Send {
+    /// Changes the headers of the request that is about to be sent.
+    ///
+    /// # Errors
+    /// If the place for the body cannot be had.
+    fn prepare(&mut self, _headers: &mut HeaderMap) -> Result<(), Failed> {
+        Ok(())
+    }
+
     /// The place for the body of this answer.
     ///
     /// # Errors
@@ -90,6 +100,8 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
 }
 
 /// Sends a request and reads its answer; `spent` counts from earlier steps of the same attempt.
+///
+/// `resent` counts how often it was sent again because the server had closed a resting connection.
 pub(crate) async fn exchange(
     client: &Client,
     outgoing: &Outgoing,
@@ -97,6 +109,7 @@ pub(crate) async fn exchange(
     spent: Duration,
     follows: bool,
     receiver: &mut dyn Receiver,
+    resent: &mut u32,
 ) -> Result<Answer, Failed> {
     let mut clock = pin!(Clock::start(timeout, spent));
     loop {
@@ -111,6 +124,7 @@ pub(crate) async fn exchange(
             // The server had closed a connection that rested: that is no answer to this request.
             Err(failed) if is_used && may_resend(&failed, &outgoing.method) => {
                 client.pool.forget(origin(&outgoing.url));
+                *resent += 1;
             }
             Err(failed) => return Err(failed),
         }
@@ -120,7 +134,7 @@ pub(crate) async fn exchange(
 fn may_resend(failed: &Failed, method: &Method) -> bool {
     failed.kind == ErrorKind::Connection
         && match failed.again {
-            Again::Always => true,
+            Again::Always | Again::Now => true,
             Again::IfIdempotent => is_idempotent(method),
             Again::Never => false,
         }
@@ -181,6 +195,10 @@ async fn send(
     }
 }
 
+fn may_have_body(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::TRACE)
+}
+
 /// The request as hyper wants it.
 fn message(client: &Client, connection: &Connection, outgoing: &Outgoing) -> Result<http::Request<Body>, Failed> {
     let url = &outgoing.url;
@@ -202,6 +220,10 @@ fn message(client: &Client, connection: &Connection, outgoing: &Outgoing) -> Res
     }
     if let Some(Some(credentials)) = forwarded {
         headers.insert(PROXY_AUTHORIZATION, credentials);
+    }
+    if outgoing.body.is_empty() && may_have_body(&outgoing.method) && !headers.contains_key(CONTENT_LENGTH) {
+        // Some servers wait for a body that nothing says is missing.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let mut request = http::Request::new(Full::new(outgoing.body.clone()));
     *request.method_mut() = outgoing.method.clone();
@@ -301,11 +323,18 @@ fn broken(error: &hyper::Error, is_unsent: bool) -> Failed {
     }
 }
 
+/// Whether the bytes that came are wrong, and not missing.
+fn is_invalid(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput};
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), InvalidData | InvalidInput))
+}
+
 /// A body that ended too soon.
 fn cut(error: &hyper::Error, received: u64, announced: Option<u64>) -> Failed {
     let of = announced.map(|bytes| format!(" of {bytes}")).unwrap_or_default();
     let why = chain(error);
-    if error.is_parse() || why.contains("chunk") {
+    if error.is_parse() || is_invalid(error) {
         let detail = format!("the body is not valid HTTP after {received}{of} bytes: {why}");
         return Failed::lasting(ErrorKind::InvalidResponse, detail);
     }

@@ -30,6 +30,8 @@ pub(crate) struct Job {
     pub(crate) timeout: Timeout,
     /// Attempts that were begun.
     pub(crate) attempts: u32,
+    /// Those of them that did not count: they found a resting connection closed.
+    pub(crate) resent: u32,
     /// The time of this attempt's earlier exchanges, which redirects ended.
     pub(crate) spent: Duration,
     pub(crate) redirects: Vec<Box<str>>,
@@ -55,6 +57,7 @@ impl Job {
             receiver: Box::new(InMemory(options.max_bytes)),
             timeout: timeout.unwrap_or(options.timeout),
             attempts: 1,
+            resent: 0,
             spent: Duration::ZERO,
             redirects: Vec::new(),
         }
@@ -94,13 +97,14 @@ impl Job {
             headers: Headers::of(&answer.head.headers),
             body: answer.body,
             elapsed: self.spent + elapsed,
-            attempts: self.attempts,
+            attempts: self.attempts + self.resent,
             redirects: self.redirects,
         })
     }
 
     pub(crate) fn error(&self, failed: Failed, elapsed: Duration) -> Error {
-        Error::new(failed.kind, self.outgoing.url.as_str(), failed.detail).after(self.attempts, self.spent + elapsed)
+        Error::new(failed.kind, self.outgoing.url.as_str(), failed.detail)
+            .after(self.attempts + self.resent, self.spent + elapsed)
     }
 }
 

@@ -23,13 +23,17 @@
 
 mod batch;
 mod charset;
+mod checksum;
 mod client;
 mod connect;
 mod decode;
+mod download;
 mod error;
 mod exchange;
+mod filename;
 mod job;
 mod options;
+mod part;
 mod pool;
 mod redirect;
 mod request;
@@ -46,7 +50,10 @@ mod tls;
 pub use batch::{Batch, Eagerness, Outcome, Step};
 pub use bytes::Bytes;
 pub use charset::decode as decode_text;
+pub use checksum::Checksum;
+pub use download::{Download, DownloadItem, Downloads, download};
 pub use error::{Error, ErrorKind, Phase};
+pub use filename::check_given as check_file_name;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 pub use options::{ClientCertificate, ClientOptions, Options, Proxy, Timeout, Verify};
 pub use request::{Credentials, IntoRequest, Request, parse_header, parse_method};

@@ -17,12 +17,15 @@ pub(crate) fn target(status: StatusCode, headers: &HeaderMap, from: &Url) -> Opt
         return None;
     }
     let location = headers.get(LOCATION)?;
+    // Bytes beyond ASCII, which no header should hold: UTF-8 if they are, else Latin-1 as HTTP always had it.
+    let text = match std::str::from_utf8(location.as_bytes()) {
+        Ok(text) => text.to_owned(),
+        Err(_) => location.as_bytes().iter().map(|b| char::from(*b)).collect(),
+    };
     let invalid = |why: String| {
-        let shown = String::from_utf8_lossy(location.as_bytes()).chars().take(200).collect::<String>();
+        let shown: String = text.chars().take(200).collect();
         Failed::lasting(ErrorKind::InvalidUrl, format!("the server redirects to {shown:?}: {why}"))
     };
-    // Servers send UTF-8 there, though no header should hold it.
-    let text = String::from_utf8_lossy(location.as_bytes());
     Some(match from.join(&text) {
         Err(error) => Err(invalid(error.to_string())),
         Ok(url) => check_scheme(&url).map(|()| without_secrets(url)).map_err(invalid),

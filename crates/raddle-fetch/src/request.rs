@@ -212,6 +212,11 @@ pub(crate) fn parse_url(url: &str) -> Result<Url, Error> {
         other => invalid(format!("this is no valid URL: {other}")),
     })?;
     check_scheme(&parsed).map_err(invalid)?;
+    // WHATWG's rules would find a host in `http:/a` and `http:///a` too, which is not where their author wants to go.
+    let after = url.trim_start().split_once(':').and_then(|(_, rest)| rest.strip_prefix("//"));
+    if after.is_none_or(|rest| rest.starts_with(['/', '\\', '?', '#'])) {
+        return Err(invalid("this URL has no host: it must begin with http:// or https:// and a name".into()));
+    }
     Ok(parsed)
 }
 

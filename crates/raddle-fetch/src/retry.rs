@@ -14,6 +14,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// How long to wait after a failure; `None` to give up.
 pub(crate) fn after_failure(options: &Options, attempts: u32, method: &Method, failed: &Failed) -> Option<Duration> {
     let is_safe = match failed.again {
+        Again::Now => return Some(Duration::ZERO),
         Again::Never => false,
         Again::IfIdempotent => is_idempotent(method),
         Again::Always => true,
@@ -35,7 +36,7 @@ pub(crate) fn after_status(
     match headers.get(RETRY_AFTER).and_then(|value| read_retry_after(value.as_bytes(), SystemTime::now())) {
         Some(wait) if wait > options.longest_wait => None,
         // The server says that it did nothing and wants to be asked again: that is safe for any method.
-        Some(wait) => Some(Wait { time: wait, is_for_the_host: true }),
+        Some(wait) => Some(Wait { time: wait, is_for_the_host: status == 429 }),
         None if is_idempotent(method) => {
             Some(Wait { time: backoff(attempts).min(options.longest_wait), is_for_the_host: false })
         }
@@ -47,7 +48,7 @@ pub(crate) fn after_status(
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wait {
     pub(crate) time: Duration,
-    /// Whether the server named it, so that its other requests wait too.
+    /// Whether the server speaks of all our requests (429), so that its other requests wait too.
     pub(crate) is_for_the_host: bool,
 }
 

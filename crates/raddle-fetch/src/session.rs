@@ -112,7 +112,7 @@ impl Session {
     /// Lets the event loop learn which connections were closed while nobody drove it.
     fn look_around(&self) {
         if self.rested.elapsed() > SHORT_REST {
-            self.drive(tokio::time::sleep(Duration::from_millis(1)));
+            self.drive(async { tokio::time::sleep(Duration::from_millis(1)).await });
             self.client.pool.tidy();
         }
     }

@@ -24,18 +24,22 @@ pub(crate) fn refuse(error: &Error) -> PyErr {
     PyValueError::new_err(error.detail().to_owned())
 }
 
-/// Drives a batch until it has something to tell, or until `until` (`Paused`).
+/// Drives a batch by its `step` until it has something to tell, or until `until` (`Paused`).
 ///
 /// # Errors
 /// Whatever a signal handler raises.
-pub(crate) fn drive(py: Python<'_>, batch: &mut Batch, until: Option<Instant>, eagerness: Eagerness) -> PyResult<Step> {
+pub(crate) fn drive(
+    py: Python<'_>,
+    until: Option<Instant>,
+    mut step: impl FnMut(Option<Instant>) -> Step + Send,
+) -> PyResult<Step> {
     let sees_signals = raddle::os::is_main_thread();
     loop {
         let slice = sees_signals.then(|| Instant::now() + SIGNAL_SLICE);
         let limit = until.into_iter().chain(slice).min();
-        let step = py.detach(|| batch.step(limit, eagerness, None));
-        if step != Step::Paused || (until.is_some() && limit == until) {
-            return Ok(step);
+        let reached = py.detach(|| step(limit));
+        if reached != Step::Paused || (until.is_some() && limit == until) {
+            return Ok(reached);
         }
         py.check_signals()?;
     }
@@ -51,12 +55,13 @@ pub(crate) fn fetch<'py>(
 ) -> PyResult<Bound<'py, PyList>> {
     let raises = options.get().raises;
     let mut batch = Batch::new(options.get().options.clone()).map_err(|error| refuse(&error))?;
+    let eagerness = if raises { Eagerness::EachOutcome } else { Eagerness::Hungry };
     let mut outcomes: Vec<Option<Outcome>> = Vec::new();
     outcomes.resize_with(items.len(), || None);
     let (mut read, mut done) = (0, 0);
     let mut report = Report::new(progress);
     loop {
-        match drive(py, &mut batch, report.next(), if raises { Eagerness::EachOutcome } else { Eagerness::Hungry })? {
+        match drive(py, report.next(), |until| batch.step(until, eagerness, None))? {
             Step::Hungry => {
                 for item in items.iter().skip(read).take(AHEAD) {
                     batch.push(read as u64, read_item(&item, read)?);
@@ -96,7 +101,7 @@ pub(crate) fn get(
     batch.close();
     let mut outcome = None;
     while outcome.is_none() {
-        drive(py, &mut batch, None, Eagerness::EachOutcome)?;
+        drive(py, None, |until| batch.step(until, Eagerness::EachOutcome, None))?;
         outcome = batch.take().next();
     }
     match outcome {

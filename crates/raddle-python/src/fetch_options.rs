@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
@@ -28,14 +28,9 @@ pub(crate) fn timeout(limits: Limits) -> PyResult<Timeout> {
     Ok(Timeout { total: read(limits.0)?, connect: read(limits.1)?, read: read(limits.2)? })
 }
 
-/// Reads `auth=`: a pair is user and password, a text is a token.
+/// Reads `auth=`, a pair of user and password.
 pub(crate) fn credentials(auth: &Bound<'_, PyAny>) -> PyResult<Credentials> {
-    if let Ok((user, password)) = auth.extract() {
-        return Ok(Credentials::Basic(user, password));
-    }
-    auth.extract().map(Credentials::Bearer).map_err(|_| {
-        PyTypeError::new_err("auth= must be a pair of user and password, or a token (str) for 'Authorization: Bearer'")
-    })
+    auth.extract().map(|(user, password)| Credentials::Basic(user, password))
 }
 
 #[pymethods]

@@ -51,9 +51,9 @@ fn kind(word: &str, phase: Option<&str>) -> ErrorKind {
 }
 
 /// What an exception is made of: the word, the URL, the message, the attempts and the phase.
-type Told = (String, String, String, u32, Option<String>);
+pub(crate) type Told = (String, String, String, u32, Option<String>);
 
-fn told(error: &Error) -> Told {
+pub(crate) fn told(error: &Error) -> Told {
     let (kind, phase) = word(error.kind());
     (kind.into(), error.url().into(), error.detail().into(), error.attempts(), phase.map(Into::into))
 }
@@ -251,7 +251,10 @@ impl FetchResponse {
                 let seconds = response.elapsed().as_secs_f64();
                 format!("<Response {} {} {bytes} bytes in {seconds:.2} s>", response.status(), response.url())
             }
-            Err(error) => format!("<Response failed {}: {}>", self.url(py), error.detail()),
+            Err(error) => {
+                let kind = exception(py, error).get_type(py).name().map(|name| name.to_string());
+                format!("<Response {} {}: {}>", kind.unwrap_or_default(), self.url(py), error.detail())
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod counter;
 mod enter;
 mod executor;
 mod fetch;
+mod fetch_download;
 mod fetch_options;
 mod fetch_request;
 mod fetch_response;
@@ -31,6 +32,8 @@ mod _native {
     use crate::executor::{PoolHandle, ThreadPool, View, live_pools, note_exit};
     #[pymodule_export]
     use crate::fetch::{fetch, get};
+    #[pymodule_export]
+    use crate::fetch_download::{check_checksum, check_name, download};
     #[pymodule_export]
     use crate::fetch_options::FetchOptions;
     #[pymodule_export]

@@ -1,0 +1,339 @@
+//! The file of a download while it is not whole, and what is needed to go on with it.
+//!
+//! Its name is made of the URL, so that a later call finds it; a note beside it holds the validator by which the server can
+//! say that its file is still the same. Invariants: a part is written by one download at a time (it is locked), it is never
+//! opened through a link, and bytes are added to it only if the server has confirmed the validator.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::header::{
+    CONTENT_ENCODING, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
+};
+use sha2::Digest;
+use sha2::digest::DynDigest;
+
+use crate::checksum::{Checksum, hex};
+
+/// From this size on the note is written at the start, so that even a killed process leaves something to go on with.
+const NOTED_AT_ONCE: u64 = 1 << 20;
+/// Parts of one URL that may be under way in one folder.
+const MOST: u32 = 1000;
+const FIRST_LINE: &str = "raddle download 1";
+
+/// A part file.
+pub(crate) struct Part {
+    folder: PathBuf,
+    /// The digest of the URL.
+    key: String,
+    file: Option<(PathBuf, File)>,
+    pub(crate) length: u64,
+    validator: Option<String>,
+    resumes: bool,
+    pub(crate) resumed: bool,
+    checksum: Option<Checksum>,
+    hasher: Option<Box<dyn DynDigest + Send>>,
+    /// The range that the last request asked for begins here.
+    asked: u64,
+}
+
+/// What an answer means for a part.
+pub(crate) enum Meaning {
+    /// The bytes to come begin at the file's first.
+    Anew,
+    /// The bytes to come follow those that are there.
+    GoOn,
+    /// The server cannot go on where the part ends: without it the request makes sense again.
+    Useless(&'static str),
+}
+
+impl Part {
+    pub(crate) fn new(folder: &Path, url: &str, resumes: bool, checksum: Option<Checksum>) -> Self {
+        Self {
+            folder: folder.into(),
+            key: hex(&sha2::Sha256::digest(url.as_bytes())),
+            file: None,
+            length: 0,
+            validator: None,
+            resumes,
+            resumed: false,
+            checksum,
+            hasher: None,
+            asked: 0,
+        }
+    }
+
+    /// Asks for the rest of the file, if there is a beginning to go on with.
+    pub(crate) fn ask(&mut self, headers: &mut HeaderMap) -> io::Result<()> {
+        headers.remove(RANGE);
+        headers.remove(IF_RANGE);
+        self.asked = 0;
+        if !self.resumes {
+            return Ok(());
+        }
+        if self.file.is_none() {
+            self.adopt()?;
+        }
+        let validator = self.validator.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        if let (Some(validator), true) = (validator, self.length > 0) {
+            headers.insert(IF_RANGE, validator);
+            headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={}-", self.length)).map_err(io::Error::other)?);
+            self.asked = self.length;
+        }
+        Ok(())
+    }
+
+    /// What the head of an answer with a body says about the part.
+    pub(crate) fn meaning(&self, status: u16, headers: &HeaderMap) -> Meaning {
+        match status {
+            206 if self.asked == 0 => Meaning::Useless("the server sent a part of the file that was not asked for"),
+            206 if headers.contains_key(CONTENT_ENCODING) => {
+                Meaning::Useless("the server sent a part in another encoding")
+            }
+            206 if range_start(headers) != Some(self.asked) => {
+                Meaning::Useless("the server sent another part of the file")
+            }
+            206 if validator(headers).is_some_and(|new| Some(new) != self.validator) => {
+                Meaning::Useless("the file has changed on the server")
+            }
+            206 => Meaning::GoOn,
+            416 if self.asked > 0 => Meaning::Useless("the file has become shorter on the server"),
+            _ => Meaning::Anew,
+        }
+    }
+
+    /// Makes the file ready for its first byte.
+    pub(crate) fn begin(&mut self, headers: &HeaderMap, announced: Option<u64>) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = Some(self.claim()?);
+        }
+        let (path, file) = self.file.as_mut().ok_or_else(no_file)?;
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        remove_note(path);
+        self.length = 0;
+        self.resumed = false;
+        self.hasher = self.checksum.as_ref().map(Checksum::hasher);
+        self.validator = validator(headers).filter(|_| !headers.contains_key(CONTENT_ENCODING));
+        if announced.is_none_or(|bytes| bytes >= NOTED_AT_ONCE) {
+            self.note()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the file ready for the rest.
+    pub(crate) fn go_on(&mut self) -> io::Result<()> {
+        self.resumed = true;
+        let (_, file) = self.file.as_mut().ok_or_else(no_file)?;
+        if let Some(checksum) = &self.checksum {
+            let mut hasher = checksum.hasher();
+            file.seek(SeekFrom::Start(0))?;
+            let mut piece = vec![0; 64 << 10];
+            loop {
+                match file.read(&mut piece)? {
+                    0 => break,
+                    bytes => hasher.update(&piece[..bytes]),
+                }
+            }
+            self.hasher = Some(hasher);
+        }
+        file.seek(SeekFrom::Start(self.length)).map(drop)
+    }
+
+    pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        let (_, file) = self.file.as_mut().ok_or_else(no_file)?;
+        file.write_all(piece)?;
+        self.length += piece.len() as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(piece);
+        }
+        Ok(())
+    }
+
+    /// Compares the whole file with the checksum that was asked for.
+    pub(crate) fn check(&mut self) -> Result<Option<String>, String> {
+        let (Some(checksum), Some(hasher)) = (&self.checksum, self.hasher.take()) else { return Ok(None) };
+        checksum.check(&hasher.finalize())?;
+        Ok(Some(checksum.to_string()))
+    }
+
+    /// Gives the file the name that it will have. `taken` says whether a name is not to be had.
+    pub(crate) fn rename(&mut self, overwrite: bool, name: impl Fn(u32) -> Option<String>) -> io::Result<PathBuf> {
+        let (path, _) = self.file.as_ref().ok_or_else(no_file)?;
+        for number in 1..=u32::MAX {
+            let Some(name) = name(number) else { continue };
+            let to = self.folder.join(name);
+            match put(path, &to, overwrite) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    remove_note(path);
+                    self.file = None;
+                    return Ok(to);
+                }
+            }
+        }
+        Err(io::Error::other("there is no free name for it"))
+    }
+
+    /// Removes what is there.
+    pub(crate) fn discard(&mut self) {
+        if let Some((path, _)) = self.file.take() {
+            remove_note(&path);
+            // A file that cannot be removed is in the way of nobody: the next download begins it anew.
+            let _ = std::fs::remove_file(path);
+        }
+        (self.length, self.validator, self.resumed) = (0, None, false);
+    }
+
+    /// Leaves what is there for a later call, if that can go on with it.
+    pub(crate) fn leave(&mut self) {
+        if !(self.resumes && self.length > 0 && self.validator.is_some() && self.note().is_ok()) {
+            self.discard();
+        }
+        self.file = None;
+    }
+
+    /// Looks for what an earlier call has left.
+    fn adopt(&mut self) -> io::Result<()> {
+        let path = self.path(1);
+        let Ok(note) = read_note(&path) else { return Ok(()) };
+        let mut lines = note.lines();
+        if lines.next() != Some(FIRST_LINE) || lines.next() != Some(&self.key) {
+            return Ok(());
+        }
+        let Some(validator) = lines.next() else { return Ok(()) };
+        let Ok(file) = open(&path, false) else { return Ok(()) };
+        if file.try_lock().is_err() {
+            return Ok(());
+        }
+        self.length = file.metadata()?.len();
+        self.validator = Some(validator.to_owned());
+        self.file = Some((path, file));
+        Ok(())
+    }
+
+    /// Opens a part that nobody else writes.
+    fn claim(&self) -> io::Result<(PathBuf, File)> {
+        for number in 1..=MOST {
+            let path = self.path(number);
+            let file = match open(&path, true) {
+                Ok(file) => file,
+                Err(error) if is_in_the_way(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            if file.try_lock().is_ok() && is_still(&path, &file) {
+                return Ok((path, file));
+            }
+        }
+        Err(io::Error::other("too many downloads of this URL are under way in this folder"))
+    }
+
+    fn path(&self, number: u32) -> PathBuf {
+        let key = &self.key[..16];
+        let number = if number == 1 { String::new() } else { format!("-{number}") };
+        self.folder.join(format!(".raddle-{key}{number}.part"))
+    }
+
+    /// Notes what a later call has to know.
+    fn note(&self) -> io::Result<()> {
+        let (Some((path, _)), Some(validator)) = (&self.file, &self.validator) else { return Ok(()) };
+        let to = note_path(path);
+        let _ = std::fs::remove_file(&to);
+        let mut file = OpenOptions::new().write(true).create_new(true).open(to)?;
+        writeln!(file, "{FIRST_LINE}\n{}\n{validator}", self.key)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            self.leave();
+        }
+    }
+}
+
+fn no_file() -> io::Error {
+    io::Error::other("the file is not open")
+}
+
+/// Opens a plain file for reading and writing, and nothing that a link leads to.
+fn open(path: &Path, create: bool) -> io::Result<File> {
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).write(true).create(create).custom_flags(flags.cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has this name"));
+    }
+    Ok(file)
+}
+
+/// Whether a name is taken by something that is no part of ours, such as a link.
+fn is_in_the_way(error: &io::Error) -> bool {
+    use io::ErrorKind::{AlreadyExists, IsADirectory};
+    let is_link = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    is_link || matches!(error.kind(), AlreadyExists | IsADirectory)
+}
+
+/// Whether the file that was locked still has this name: another process may have finished and renamed it.
+fn is_still(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (std::fs::symlink_metadata(path), file.metadata()) {
+        (Ok(there), Ok(here)) => (there.dev(), there.ino()) == (here.dev(), here.ino()),
+        _ => false,
+    }
+}
+
+/// Renames, over what is there or not.
+fn put(from: &Path, to: &Path, overwrite: bool) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    if overwrite {
+        return std::fs::rename(from, to);
+    }
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // Some file systems do not know the flag.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            if to.symlink_metadata().is_ok() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(from, to)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn note_path(part: &Path) -> PathBuf {
+    part.with_extension("note")
+}
+
+fn read_note(part: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open(&note_path(part), false)?.take(4096).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn remove_note(part: &Path) {
+    // Mostly there is none.
+    let _ = std::fs::remove_file(note_path(part));
+}
+
+/// What tells one state of a file from another for certain: a strong ETag, or a date that is old enough.
+fn validator(headers: &HeaderMap) -> Option<String> {
+    if let Some(tag) = headers.get(ETAG) {
+        return tag.to_str().ok().filter(|text| text.starts_with('"')).map(str::to_owned);
+    }
+    let text = headers.get(LAST_MODIFIED)?.to_str().ok()?;
+    let modified = httpdate::parse_http_date(text).ok()?;
+    let date = headers.get(DATE).and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+    // A file that changed in this very second may change again in it.
+    let is_old = date.is_none_or(|date| date.duration_since(modified).is_ok_and(|age| age >= Duration::from_secs(1)));
+    is_old.then(|| text.to_owned())
+}
+
+fn range_start(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+    text.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
+}
