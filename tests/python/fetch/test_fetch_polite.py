@@ -82,6 +82,8 @@ def test_a_retry_keeps_the_rate_too(raddle, faults: Faults):
     assert min(gaps(sorted(times))) >= 0.1 - SLACK
 
 
+SAFE = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"]
+
 # --- Coming again --------------------------------------------------------------------------------
 
 
@@ -125,9 +127,11 @@ def test_no_retries_means_none(raddle, faults: Faults):
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("method", SAFE)
 def test_what_is_safe_to_repeat_is_repeated(raddle, faults: Faults, how, method):
-    request = raddle.Request(faults.url("flaky", how=how, times=2), method=method)
+    # A host of its own: on a connection that was kept, a close may only mean that it was old.
+    host = f"127.0.0.{47 + SAFE.index(method) + len(SAFE) * (how == 'reset')}"
+    request = raddle.Request(faults.url("flaky", host=host, how=how, times=2), method=method)
     [response] = raddle.fetch([request])
     assert (response.error, response.attempts) == (None, 3)
     assert len(faults.requests()) == 3
@@ -175,7 +179,7 @@ def test_the_waits_between_attempts_differ(raddle, faults: Faults):
 
 
 def test_others_go_on_while_one_waits_to_be_tried_again(raddle, faults: Faults):
-    urls = [faults.url("busy", after=1), *[faults.url("ok")] * 20]
+    urls = [faults.url("busy", host="127.0.0.2", after=1), *[faults.url("ok")] * 20]
     order = [response.text for response in raddle.fetch_iter(urls, concurrency=1)]
     assert order[-1] == "at last" and len(order) == 21
 

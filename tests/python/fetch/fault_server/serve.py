@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from .record import Log, Record
-from .wire import ClientLeft, Exchange, Request, read_request
+from .wire import ClientLeft, Exchange, NotHTTP, Request, read_request
 
 Page = Callable[[Exchange], Awaitable[None]]
 PAGES: dict[str, Page] = {}
@@ -58,6 +58,8 @@ async def serve(
             await answer(exchange)
             if not exchange.keep:
                 break
+    except NotHTTP:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
     except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         pass
     finally:

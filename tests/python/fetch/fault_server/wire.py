@@ -21,6 +21,13 @@ REASONS = {
 Headers = Iterable[tuple[str, str]]
 
 
+GREETING_OF_TLS = b"\x16"
+
+
+class NotHTTP(Exception):
+    """What came is no request."""
+
+
 class ClientLeft(Exception):
     """The client closed the connection before it had its answer."""
 
@@ -69,7 +76,10 @@ class Request:
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
     """Read one request; None at the end of the connection."""
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        first_byte = await reader.readexactly(1)
+        if first_byte == GREETING_OF_TLS:
+            raise NotHTTP
+        head = first_byte + await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return None
     first, *lines = head.decode("latin-1").split("\r\n")[:-2]
