@@ -54,6 +54,8 @@ FAILURES = {
     "rubbish for gzip": ("encoded", {"how": "rubbish"}),
     "never an answer": ("silent", {}),
 }
+LIMIT = 0.8  # seconds, for the page that never answers
+
 # What the reference cannot, so that there is nothing to compare with.
 CANNOT = {
     "httpx": {
@@ -71,14 +73,14 @@ CANNOT = {
 def by_requests(url: str, method: str = "GET", **given):
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.request(method, url, timeout=2, **given)
+        answer = session.request(method, url, timeout=LIMIT, **given)
         raw = answer.raw.headers
         pairs = [(n.lower(), v) for n in dict.fromkeys(raw) for v in raw.getlist(n)]
         return answer.status_code, sorted(pairs), answer.content, answer.url
 
 
 def by_httpx(url: str, method: str = "GET", **given):
-    with httpx.Client(trust_env=False, follow_redirects=True, timeout=2) as client:
+    with httpx.Client(trust_env=False, follow_redirects=True, timeout=LIMIT) as client:
         if "data" in given:
             given["content"] = given.pop("data")
         answer = client.request(method, url, **given)
@@ -89,7 +91,9 @@ def by_httpx(url: str, method: str = "GET", **given):
 def by_raddle(raddle, url: str, method: str = "GET", **given):
     if "data" in given:
         given["body"] = given.pop("data")
-    [response] = raddle.fetch([raddle.Request(url, method=method, **given)], retries=0, timeout=2)
+    [response] = raddle.fetch(
+        [raddle.Request(url, method=method, **given)], retries=0, timeout=LIMIT
+    )
     if response.error is not None:
         raise response.error
     pairs = [(name.lower(), v) for name in response.headers for v in response.headers.get_all(name)]

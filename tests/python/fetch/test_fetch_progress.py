@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 from faults import Faults
@@ -71,6 +74,7 @@ def test_a_bar_can_be_asked_for_in_a_pipe(faults: Faults):
 def on_terminal(source: str) -> str:
     """Run a program whose stderr is a terminal and return what it wrote there."""
     master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen([sys.executable, "-c", source], stderr=slave, stdin=slave)
     os.close(slave)
     said = b""
