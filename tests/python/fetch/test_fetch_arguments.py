@@ -183,6 +183,5 @@ def test_body_and_json_together_are_refused(raddle):
 
 @pytest.mark.parametrize("given", [{"total": -1}, {"connect": 0}, {"read": "x"}, {"total": True}])
 def test_a_bad_limit_is_refused(raddle, given):
-    limit = raddle.Timeout(**given)
     with pytest.raises((TypeError, ValueError), match=next(iter(given))):
-        raddle.fetch([], timeout=limit)
+        raddle.Timeout(**given)

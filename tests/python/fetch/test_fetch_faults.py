@@ -21,6 +21,8 @@ BROKEN = {
     "a length that is no number": ("lengths", {"values": "ten"}, "InvalidResponse"),
     "a negative length": ("lengths", {"values": "-1"}, "InvalidResponse"),
     "two lengths that differ": ("lengths", {"values": "10,20"}, "InvalidResponse"),
+    "a header without a colon": ("head", {"how": "colon"}, "InvalidResponse"),
+    "a header with a bad name": ("head", {"how": "name"}, "InvalidResponse"),
     "a zero byte in a header": ("head", {"how": "nul"}, "InvalidResponse"),
     "a status that is no number": ("head", {"how": "status-text"}, "InvalidResponse"),
     "no headers at all": ("head", {"how": "none"}, "InvalidResponse"),
@@ -36,8 +38,6 @@ BROKEN = {
 # Odd, and yet what every client takes.
 TAKEN = {
     "an empty header": ("head", {"how": "empty"}, b"ok"),
-    "a header without a colon": ("head", {"how": "colon"}, b"ok"),
-    "a header with a bad name": ("head", {"how": "name"}, b"ok"),
     "no reason": ("head", {"how": "reason"}, b"ok"),
     "a reason in other bytes": ("head", {"how": "reason-bytes"}, b"ok"),
     "HTTP/1.0 without a length": ("head", {"how": "old"}, b"hello world"),
@@ -61,7 +61,9 @@ def test_a_broken_answer_is_that_responses_error_and_costs_no_other(raddle, faul
     error = broken.error
     assert type(error).__name__ == kind, repr(error)
     assert isinstance(error, raddle.FetchError) and isinstance(error, raddle.RaddleError)
-    assert error.url == bad and error.attempts == 1
+    assert error.url == bad
+    # A connection that was kept may have been old: what fails on it is tried on a new one.
+    assert error.attempts in (1, 2)
     assert bad in str(error), "the message says where"
     assert not broken.ok
 
