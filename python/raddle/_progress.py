@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Progress: TypeAlias = "bool | Callable[[int, Any], object] | None"
 
 #: Seconds before a bar is shown: a batch that is over by then needs none.
-_DELAY = 0.3
+_DELAY = 0.1
 
 
 def report(progress: Progress, total: int | None, unit: str) -> Report | None:

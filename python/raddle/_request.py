@@ -137,9 +137,8 @@ def _header_bytes(name: str, value: object) -> bytes:
             return value.encode()
     if isinstance(value, (int, float)):
         return str(value).encode()
-    raise TypeError(
-        f"the value of header {name!r} must be str or bytes, not {type(value).__name__}"
-    )
+    kind = type(value).__name__
+    raise TypeError(f"headers= must have values of type str or bytes, and {name!r} has {kind}")
 
 
 def _param_text(value: object) -> str:

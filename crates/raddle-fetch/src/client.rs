@@ -36,7 +36,7 @@ impl Client {
         let origin = origin(url);
         let Some(gate) = self.pool.gate(origin) else { return self.open(url).await };
         let held = gate.lock().await;
-        if let Some(known) = self.pool.take(origin) {
+        if let Some((known, _)) = self.pool.take(origin) {
             return Ok(known);
         }
         if self.pool.gate(origin).is_none() {

@@ -79,8 +79,8 @@ impl Zstd {
             let bytes = output.pos();
             self.target.write_all(&self.buffer[..bytes])?;
             self.is_whole = left == 0;
-            // A full buffer may mean that more is to come without more input.
-            if input.pos() == piece.len() && bytes < ZSTD_PIECE {
+            // A full buffer in the middle of a frame may mean that more is to come without more input.
+            if input.pos() == piece.len() && (bytes < ZSTD_PIECE || self.is_whole) {
                 return Ok(());
             }
         }

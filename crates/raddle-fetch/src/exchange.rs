@@ -26,6 +26,10 @@ use crate::target::Target;
 /// A redirect's page is read this far, so that its connection can be used again; further it is not worth it.
 const REDIRECT_PAGE: u64 = 64 << 10;
 
+/// After a rest like this a connection that breaks is taken for one that the server had closed: servers keep them for
+/// 2 s at least. One that breaks sooner breaks because of the request.
+const STALE: Duration = Duration::from_secs(1);
+
 /// What is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
@@ -114,28 +118,29 @@ pub(crate) async fn exchange(
     let mut clock = pin!(Clock::start(timeout, spent));
     loop {
         let rested = client.pool.take(origin(&outgoing.url));
-        let is_used = rested.is_some();
+        let rest = rested.as_ref().map(|(_, rest)| *rest);
         let mut connection = match rested {
-            Some(connection) => connection,
+            Some((connection, _)) => connection,
             None => connect(client, outgoing, clock.as_mut()).await?,
         };
         match send(client, &mut connection, outgoing, clock.as_mut()).await {
             Ok((head, body)) => return read(client, connection, outgoing, head, body, follows, receiver, clock).await,
             // The server had closed a connection that rested: that is no answer to this request.
-            Err(failed) if is_used && may_resend(&failed, &outgoing.method) => {
+            Err(failed) if rest.is_some_and(|rest| is_stale(&failed, &outgoing.method, rest)) => {
                 client.pool.forget(origin(&outgoing.url));
-                *resent += 1;
+                *resent += u32::from(failed.again != Again::Always);
             }
             Err(failed) => return Err(failed),
         }
     }
 }
 
-fn may_resend(failed: &Failed, method: &Method) -> bool {
+/// Whether a failure says that the server had closed the connection while it rested, and nothing about the request.
+fn is_stale(failed: &Failed, method: &Method, rest: Duration) -> bool {
     failed.kind == ErrorKind::Connection
         && match failed.again {
             Again::Always | Again::Now => true,
-            Again::IfIdempotent => is_idempotent(method),
+            Again::IfIdempotent => is_idempotent(method) && rest >= STALE,
             Again::Never => false,
         }
 }

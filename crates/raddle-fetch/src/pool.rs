@@ -50,19 +50,20 @@ impl Pool {
         self.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that rests or can be shared.
-    pub(crate) fn take(&self, origin: &str) -> Option<Connection> {
+    /// A connection that rests or can be shared, and for how long it has rested.
+    pub(crate) fn take(&self, origin: &str) -> Option<(Connection, Duration)> {
         let mut origins = self.lock();
         let entry = origins.get_mut(origin)?;
         if let Some(shared) = &entry.shared {
             if !shared.is_closed() {
-                return Some(Connection::Http2(shared.clone()));
+                return Some((Connection::Http2(shared.clone()), Duration::ZERO));
             }
             entry.shared = None;
         }
         while let Some((sender, since)) = entry.resting.pop() {
-            if !sender.is_closed() && since.elapsed() < REST {
-                return Some(Connection::Http1(sender));
+            let rest = since.elapsed();
+            if !sender.is_closed() && rest < REST {
+                return Some((Connection::Http1(sender), rest));
             }
         }
         None

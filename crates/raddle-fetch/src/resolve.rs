@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -74,6 +74,9 @@ impl Entry {
 /// Asks the system on one of the runtime's threads for blocking calls.
 fn look_up(name: String) -> Answer {
     let failed = |text: String| LookupFailed { text: text.into() };
+    if let Some(reserved) = reserved(&name) {
+        return Box::pin(std::future::ready(reserved.map_err(failed)));
+    }
     Box::pin(async move {
         let looked = tokio::task::spawn_blocking(move || (name.as_str(), 0).to_socket_addrs()).await;
         match looked {
@@ -82,6 +85,17 @@ fn look_up(name: String) -> Answer {
             Err(_) => Err(failed("the lookup was ended".into())),
         }
     })
+}
+
+/// Names that no server is asked for (RFC 6761): those under `localhost` are this machine, those under `invalid` nothing.
+fn reserved(name: &str) -> Option<Result<Arc<[SocketAddr]>, String>> {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    if name.ends_with(".localhost") {
+        let both = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+        return Some(Ok(both.into_iter().map(|address| SocketAddr::new(address, 0)).collect()));
+    }
+    let is_nothing = name == "invalid" || name.ends_with(".invalid");
+    is_nothing.then(|| Err("names under 'invalid' are reserved for those that do not exist".into()))
 }
 
 impl Service<Name> for Resolver {
