@@ -74,7 +74,7 @@ class Bar(Report):
     def __init__(self, total: int | None, unit: str) -> None:
         from tqdm.auto import tqdm  # here, because it takes longer than all the rest
 
-        self._bar = tqdm(total=total, unit=unit, delay=_DELAY, dynamic_ncols=True)
+        self._bar = tqdm(total=total, unit=unit, delay=_DELAY)
         super().__init__(self._show, total)
 
     def _show(self, done: int, total: int | None) -> None:

@@ -15,8 +15,11 @@ use crate::options::{ClientOptions, Proxy};
 const KEPT: usize = 64;
 /// An idle session is dropped after this time, with its connections.
 const LONGEST_REST: Duration = Duration::from_secs(120);
-/// After a rest like this a session looks which of its connections the servers have closed.
+/// After a rest like this a session drops the connections that the servers have closed.
 const SHORT_REST: Duration = Duration::from_secs(1);
+/// Turns of the event loop in which a session that rested learns what has happened to its connections: one to ask the
+/// system, one for the connections to look, and one to spare for a session with many.
+const LOOKS: usize = 3;
 /// Threads that look up names: the system's resolver blocks, and one slow name holds one thread.
 const LOOKUP_THREADS: usize = 16;
 const LOOKUP_THREAD_REST: Duration = Duration::from_secs(2);
@@ -111,8 +114,13 @@ impl Session {
 
     /// Lets the event loop learn which connections were closed while nobody drove it.
     fn look_around(&self) {
+        // Each time the loop asks the system what has come, without waiting, and then lets the connections look at it.
+        self.drive(async {
+            for _ in 0..LOOKS {
+                tokio::task::yield_now().await;
+            }
+        });
         if self.rested.elapsed() > SHORT_REST {
-            self.drive(async { tokio::time::sleep(Duration::from_millis(1)).await });
             self.client.pool.tidy();
         }
     }
