@@ -30,7 +30,8 @@ BACKLOG = 1024
 
 def bind(host: str, port: int = 0, family: int = socket.AF_INET) -> socket.socket:
     """Return a socket that is bound to an address."""
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named, because asyncio switches off the delay of small pieces only then.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind((host, port))
     return bound
