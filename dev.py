@@ -272,7 +272,7 @@ def prepare(interpreter: Interpreter, *, default: bool, only: tuple[str, ...] = 
 def test(env: Environment, more: list[str], *, skip_rust: bool) -> None:
     """Run the engine's tests, its models under loom, the Python tests and CPython's own."""
     if not skip_rust:
-        env.run("cargo", "test", "--package", "raddle")
+        env.run("cargo", "test", "--package", "raddle", "--package", "raddle-fetch")
         check_models(env)
     env.run(env.python, "-m", "pytest", "-c", "pytest.ini", *(more or ["tests"]))
     if env.interpreter.has_suite:
@@ -305,24 +305,26 @@ def lint(env: Environment, more: list[str]) -> None:
     run("cargo", "fmt", "--all", "--check")
     strict = ("--", "-D", "warnings")
     env.run("cargo", "clippy", "--locked", "--workspace", "--all-targets", *strict)
-    env.run("cargo", "doc", "--package", "raddle", "--no-deps", RUSTDOCFLAGS="-D warnings")
+    crates = ("--package", "raddle", "--package", "raddle-fetch")
+    env.run("cargo", "doc", *crates, "--no-deps", RUSTDOCFLAGS="-D warnings")
     check_engine_is_plain_rust()
-    # All of `cargo publish --dry-run` that needs no registry: the package is made, unpacked, built.
-    env.run("cargo", "package", "--package", "raddle", "--allow-dirty", "--offline", "--quiet")
+    # All of `cargo publish --dry-run` that needs no registry: the packages are made, unpacked, built.
+    env.run("cargo", "package", *crates, "--allow-dirty", "--offline", "--quiet")
     env.run(env.python, "-m", "ruff", "check", *(more or ["."]))
     env.run(env.python, "-m", "ruff", "format", "--check", *(more or ["."]))
     env.run(env.python, "-m", "mypy")
 
 
 def check_engine_is_plain_rust() -> None:
-    """End if the engine's crate depends on pyo3, directly or through another crate."""
-    command = ("cargo", "tree", "--package", "raddle", "--edges", "all", "--prefix", "none")
-    print(f"==> {' '.join(command)}  (must not name pyo3)", flush=True)
-    tree = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if not tree.stdout.startswith("raddle "):
-        fail(f"cargo tree did not list the engine's dependencies: {tree.stderr.strip()}")
-    if "pyo3" in tree.stdout:
-        fail("the engine (crates/raddle) depends on pyo3: what needs it goes to raddle-python")
+    """End if a crate of the engine depends on pyo3, directly or through another crate."""
+    for crate in ("raddle", "raddle-fetch"):
+        command = ("cargo", "tree", "--package", crate, "--edges", "all", "--prefix", "none")
+        print(f"==> {' '.join(command)}  (must not name pyo3)", flush=True)
+        tree = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if not tree.stdout.startswith(f"{crate} "):
+            fail(f"cargo tree did not list the engine's dependencies: {tree.stderr.strip()}")
+        if "pyo3" in tree.stdout:
+            fail(f"the engine (crates/{crate}) depends on pyo3: what needs it goes to raddle-python")
 
 
 def conformance(env: Environment, more: list[str]) -> None:

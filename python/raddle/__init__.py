@@ -70,6 +70,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
     "AsyncFetch",
     "BrokenExecutor",
     "BrokenThreadPool",
@@ -79,8 +81,6 @@ __all__ = [
     "DNSFailed",
     "Download",
     "ExecutorView",
-    "FIRST_COMPLETED",
-    "FIRST_EXCEPTION",
     "FetchCancelled",
     "FetchError",
     "FetchIterator",

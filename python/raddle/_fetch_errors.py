@@ -50,7 +50,7 @@ class FetchError(RaddleError):
 
 
 class InvalidRequest(FetchError, ValueError):
-    """A method, header or file name that must not be sent or used, such as one with a line break."""
+    """A method, header or file name that must not be used, such as one with a line break."""
 
 
 class InvalidURL(InvalidRequest):

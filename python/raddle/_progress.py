@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -42,6 +43,15 @@ def _is_watched() -> bool:
         return False
 
 
+def _size() -> dict[str, int]:
+    """Return a size for the bar where the terminal does not know its own."""
+    try:
+        known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {} if known else {"ncols": 80, "nrows": 24}
+
+
 class Report(AbstractContextManager["Report"]):
     """Tells a function how far a batch is."""
 
@@ -74,7 +84,7 @@ class Bar(Report):
     def __init__(self, total: int | None, unit: str) -> None:
         from tqdm.auto import tqdm  # here, because it takes longer than all the rest
 
-        self._bar = tqdm(total=total, unit=unit, delay=_DELAY)
+        self._bar = tqdm(total=total, unit=unit, delay=_DELAY, **_size())
         super().__init__(self._show, total)
 
     def _show(self, done: int, total: int | None) -> None:

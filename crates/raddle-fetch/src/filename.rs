@@ -197,6 +197,7 @@ fn percent_decode(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 mod tests {
     use super::*;
 

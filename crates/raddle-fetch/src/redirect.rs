@@ -71,6 +71,7 @@ fn keeps_secrets(from: &Url, to: &Url) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 mod tests {
     use super::*;
 

@@ -161,6 +161,12 @@ impl IntoRequest for String {
     }
 }
 
+impl IntoRequest for &String {
+    fn into_request(self) -> Result<Request, Error> {
+        Request::new(self)
+    }
+}
+
 impl IntoRequest for Request {
     fn into_request(self) -> Result<Request, Error> {
         Ok(self)

@@ -109,6 +109,6 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let answer = self.answer(name.as_str());
-        Box::pin(async move { answer.await.map(|found| found.to_vec().into_iter()) })
+        Box::pin(async move { answer.await.map(|found| Vec::from(&*found).into_iter()) })
     }
 }

@@ -69,6 +69,7 @@ fn read_retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;

@@ -257,6 +257,7 @@ impl<T> Ord for Later<T> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 mod tests {
     use super::*;
 

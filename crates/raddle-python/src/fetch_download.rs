@@ -66,7 +66,7 @@ pub(crate) fn download(
     resume: bool,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<Vec<Done>> {
-    let FetchOptions { options, raises } = &*options.get();
+    let FetchOptions { options, raises } = options.get();
     let mut downloads = Downloads::new(&folder, options.clone(), overwrite, resume).map_err(|error| refuse(&error))?;
     let mut ended: Vec<Option<Download>> = Vec::new();
     ended.resize_with(items.len(), || None);

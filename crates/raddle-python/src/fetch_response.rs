@@ -109,6 +109,9 @@ impl FetchResponse {
 type State<'py> =
     ((String, Option<u16>, String, Vec<(String, Vec<u8>)>), (Bound<'py, PyBytes>, f64, u32, Vec<String>), Option<Told>);
 
+/// How pickle makes a response anew: by a function, from the item and the state.
+type Reduced<'py> = (Bound<'py, PyAny>, (Py<PyAny>, State<'py>));
+
 #[pymethods]
 impl FetchResponse {
     /// The URL that answered; after redirects, the last one.
@@ -258,7 +261,7 @@ impl FetchResponse {
         }
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Py<PyAny>, State<'py>))> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         let (py, this) = (slf.py(), slf.get());
         let pairs = this
             .outcome

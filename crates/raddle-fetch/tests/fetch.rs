@@ -1,0 +1,204 @@
+//! What `fetch`, `get`, `Stream` and `download` do, against a server on the loopback interface.
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod server;
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use raddle_fetch::{
+    Checksum, ClientOptions, Credentials, DownloadItem, ErrorKind, News, Options, Phase, Proxy, Request, Stream,
+    Timeout, download, fetch, get,
+};
+use server::{Answer, Server};
+
+fn patient() -> Options {
+    Options { retries: 0, ..Options::default() }
+}
+
+#[test]
+fn outcomes_are_in_the_order_of_the_input_and_one_failure_costs_no_other() {
+    let server = Server::start(|head| Answer::page("200 OK", "", head.split(' ').nth(1).unwrap().as_bytes()));
+    let mut urls: Vec<String> = (0..3000).map(|number| format!("{}/{number}", server.url)).collect();
+    urls[7] = "no url".into();
+    let outcomes = fetch(&urls, &patient()).unwrap();
+    assert_eq!(outcomes.len(), 3000);
+    for (number, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            Err(error) => assert_eq!((number, error.kind()), (7, ErrorKind::InvalidUrl)),
+            Ok(page) => assert_eq!(page.text(), format!("/{number}")),
+        }
+    }
+}
+
+#[test]
+fn connections_are_kept_between_calls() {
+    let server = Server::start(|_| Answer::page("200 OK", "", b""));
+    // Options of its own: other tests, which run at the same time, must not take the session in between.
+    let client = ClientOptions { proxy: Proxy::Direct, http2: false, ..ClientOptions::default() };
+    let options = Options { client, ..patient() };
+    for _ in 0..5 {
+        get(&server.url, &options).unwrap();
+    }
+    assert_eq!((server.heads().len(), server.connections()), (5, 1));
+}
+
+#[test]
+fn a_wrong_length_an_early_end_and_rubbish_are_told_apart() {
+    let server = Server::start(|head| match head.split(' ').nth(1).unwrap() {
+        "/short" => Answer::raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
+        "/closed" => Answer::raw(b""),
+        "/rubbish" => Answer::raw(b"rubbish, and no HTTP\r\n\r\n"),
+        "/chunk" => Answer::raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        _ => Answer::page("200 OK", "Content-Encoding: gzip\r\n", b"no gzip"),
+    });
+    for (path, kind) in [
+        ("/short", ErrorKind::Connection),
+        ("/closed", ErrorKind::Connection),
+        ("/rubbish", ErrorKind::InvalidResponse),
+        ("/chunk", ErrorKind::InvalidResponse),
+        ("/gzip", ErrorKind::InvalidResponse),
+    ] {
+        let error = get(format!("{}{path}", server.url), &patient()).unwrap_err();
+        assert_eq!((error.kind(), error.attempts()), (kind, 1), "{path}: {error}");
+    }
+}
+
+#[test]
+fn a_silent_server_ends_in_the_phase_that_it_is_silent_in() {
+    let server = Server::start(|head| {
+        if head.starts_with("get /body") {
+            Answer { bytes: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec(), closes: false }
+        } else {
+            Answer { bytes: Vec::new(), closes: false }
+        }
+    });
+    let limits = [
+        Timeout::total(Duration::from_millis(50)),
+        Timeout { read: Some(Duration::from_millis(50)), ..Timeout::none() },
+    ];
+    for timeout in limits {
+        for (path, phase) in [("/headers", Phase::Headers), ("/body", Phase::Body)] {
+            let error = get(format!("{}{path}", server.url), &Options { timeout, ..patient() }).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout(phase), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_failed_is_tried_again_if_that_is_safe() {
+    for (method, attempts) in [("GET", 3), ("POST", 1)] {
+        let count = AtomicUsize::new(0);
+        let server = Server::start(move |_| {
+            if count.fetch_add(1, SeqCst) < 2 { Answer::raw(b"") } else { Answer::page("200 OK", "", b"") }
+        });
+        let request = Request::new(&server.url).unwrap().method(method).unwrap();
+        let outcome = get(request, &Options::default());
+        assert_eq!(outcome.is_ok(), method == "GET");
+        assert_eq!(server.heads().len(), attempts);
+    }
+}
+
+#[test]
+fn retry_after_is_waited_for() {
+    let count = AtomicUsize::new(0);
+    let server = Server::start(move |_| match count.fetch_add(1, SeqCst) {
+        0 => Answer::page("429 Too Many Requests", "Retry-After: 1\r\n", b""),
+        _ => Answer::page("200 OK", "", b"now"),
+    });
+    let start = std::time::Instant::now();
+    let page = get(&server.url, &Options::default()).unwrap();
+    assert_eq!((page.text().as_ref(), page.attempts()), ("now", 2));
+    assert!(start.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn credentials_do_not_follow_to_another_origin() {
+    let other = Server::start(|_| Answer::page("200 OK", "", b"other"));
+    let to = other.url.clone();
+    let server = Server::start(move |_| Answer::page("302 Found", &format!("Location: {to}/\r\n"), b""));
+    let auth = Some(Credentials::Basic("user".into(), "password".into()));
+    let page = get(&server.url, &Options { auth, ..patient() }).unwrap();
+    assert_eq!((page.text().as_ref(), page.redirects().len()), ("other", 1));
+    assert!(server.heads()[0].contains("authorization: basic "));
+    assert!(!other.heads()[0].contains("authorization"));
+}
+
+#[test]
+fn redirects_end_at_their_number() {
+    let server = Server::start(|_| Answer::page("302 Found", "Location: /again\r\n", b""));
+    let error = get(&server.url, &Options { redirects: 3, ..patient() }).unwrap_err();
+    assert_eq!((error.kind(), server.heads().len()), (ErrorKind::TooManyRedirects, 4));
+}
+
+#[test]
+fn a_body_that_is_too_large_ends_early() {
+    use std::io::Write;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(&vec![0; 50 << 20]).unwrap();
+    let bomb = packed.finish().unwrap();
+    let server = Server::start(move |_| Answer::page("200 OK", "Content-Encoding: gzip\r\n", &bomb));
+    let error = get(&server.url, &Options { max_bytes: Some(1 << 20), ..patient() }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert_eq!(get(&server.url, &patient()).unwrap().body().len(), 50 << 20);
+}
+
+#[test]
+fn cookies_are_kept_within_a_call_only() {
+    let server = Server::start(|_| Answer::page("200 OK", "Set-Cookie: key=value\r\n", b""));
+    let options = Options { cookies: true, concurrency: 1, ..patient() };
+    for _ in 0..2 {
+        fetch([&server.url, &server.url], &options).unwrap();
+    }
+    let sent: Vec<_> = server.heads().iter().map(|head| head.contains("cookie: key=value")).collect();
+    assert_eq!(sent, [false, true, false, true]);
+}
+
+#[test]
+fn robots_are_asked_once_and_obeyed() {
+    let server = Server::start(|head| {
+        let robots = head.starts_with("get /robots.txt");
+        Answer::page("200 OK", "", if robots { b"User-agent: *\nDisallow: /private\n" } else { b"page" })
+    });
+    let urls = ["/private/a", "/open", "/private/b"].map(|path| format!("{}{path}", server.url));
+    let outcomes = fetch(&urls, &Options { robots: true, ..patient() }).unwrap();
+    let kinds: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().err().map(raddle_fetch::Error::kind)).collect();
+    assert_eq!(kinds, [Some(ErrorKind::Robots), None, Some(ErrorKind::Robots)]);
+    assert_eq!(server.heads().len(), 2);
+}
+
+#[test]
+fn a_stream_gives_each_outcome_and_says_when_it_is_idle() {
+    let server = Server::start(|_| Answer::page("200 OK", "", b"x"));
+    let stream = Stream::new(patient()).unwrap();
+    stream.push((0..100).map(|index| (index, Request::new(&server.url))));
+    stream.close();
+    let mut seen = Vec::new();
+    while stream.wait(None) == News::Outcomes {
+        seen.extend(stream.take().into_iter().map(|(index, outcome)| (index, outcome.unwrap().status())));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..100).map(|index| (index, 200)).collect::<Vec<_>>());
+    assert_eq!(stream.outstanding(), 0);
+}
+
+#[test]
+fn a_download_goes_on_where_it_was_cut() {
+    let server = Server::start(|head| {
+        if head.contains("range: bytes=5-") {
+            assert!(head.contains("if-range: \"tag\""));
+            return Answer::page("206 Partial Content", "ETag: \"tag\"\r\nContent-Range: bytes 5-9/10\r\n", b"56789");
+        }
+        Answer::raw(b"HTTP/1.1 200 OK\r\nETag: \"tag\"\r\nContent-Length: 10\r\n\r\n01234")
+    });
+    let folder = std::env::temp_dir().join(format!("raddle-fetch-test-{}", std::process::id()));
+    let checksum = Checksum::parse("md5:781e5e245d69b566979b86e28d23f2c7").unwrap();
+    let item = DownloadItem::new(format!("{}/digits", server.url)).checksum(checksum);
+    let cut = download([item.clone()], &folder, &patient()).unwrap().remove(0);
+    assert_eq!((cut.error.unwrap().kind(), cut.path), (ErrorKind::Connection, None));
+    let whole = download([item], &folder, &patient()).unwrap().remove(0);
+    assert!(whole.error.is_none() && whole.resumed, "{:?}", whole.error);
+    assert_eq!(std::fs::read(whole.path.unwrap()).unwrap(), b"0123456789");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    std::fs::remove_dir_all(folder).unwrap();
+}
