@@ -146,6 +146,11 @@ impl Response {
         &self.parts.body
     }
 
+    /// Takes the body out, and leaves an empty one.
+    pub fn take_body(&mut self) -> Bytes {
+        std::mem::take(&mut self.parts.body)
+    }
+
     /// The body as text, by the charset that the answer declares, or the one that it looks like.
     pub fn text(&self) -> Cow<'_, str> {
         charset::decode(self.parts.headers.get("content-type"), &self.parts.body).0

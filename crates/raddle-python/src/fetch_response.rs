@@ -1,12 +1,13 @@
 //! `raddle.Response`: what became of one item. Its parts become Python objects when someone asks for them.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
-use raddle_fetch::{Bytes, Error, ErrorKind, Outcome, Phase, Response, ResponseParts, Version};
+use raddle_fetch::{Bytes, Error, ErrorKind, Outcome, Phase, Response, ResponseParts, Version, decode_text};
 
 use crate::fetch::shown;
 use crate::fetch_request::request_class;
@@ -82,17 +83,24 @@ pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
 /// (False, None, 'InvalidURL')
 #[pyclass(frozen, weakref, name = "Response", module = "raddle")]
 pub(crate) struct FetchResponse {
+    /// The body is not in here, but beside it.
     outcome: Outcome,
     item: Py<PyAny>,
+    /// The body until somebody asks for `content`, which then takes its place: no body is kept twice.
+    body: Mutex<Bytes>,
+    body_bytes: usize,
     content: PyOnceLock<Py<PyBytes>>,
     headers: PyOnceLock<Py<PyAny>>,
     request: PyOnceLock<Py<PyAny>>,
 }
 
 impl FetchResponse {
-    pub(crate) fn new(outcome: Outcome, item: Bound<'_, PyAny>) -> Self {
+    pub(crate) fn new(mut outcome: Outcome, item: Bound<'_, PyAny>) -> Self {
+        let body = outcome.as_mut().map(Response::take_body).unwrap_or_default();
         Self {
             outcome,
+            body_bytes: body.len(),
+            body: Mutex::new(body),
             item: item.unbind(),
             content: PyOnceLock::new(),
             headers: PyOnceLock::new(),
@@ -100,8 +108,27 @@ impl FetchResponse {
         }
     }
 
-    fn body(&self) -> &[u8] {
-        self.outcome.as_ref().map(|response| &response.body()[..]).unwrap_or_default()
+    /// Takes the body from where it is now.
+    fn with_body<T>(&self, py: Python<'_>, work: impl FnOnce(&[u8]) -> T) -> T {
+        if let Some(content) = self.content.get(py) {
+            return work(content.bind(py).as_bytes());
+        }
+        // A handle of the body, so that the lock is not held meanwhile.
+        let body = self.lock_body().clone();
+        work(&body)
+    }
+
+    fn lock_body(&self) -> MutexGuard<'_, Bytes> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The body as text, and the name of its charset.
+    fn decoded<T>(&self, py: Python<'_>, work: impl FnOnce(&str, &'static str) -> T) -> Option<T> {
+        let response = self.outcome.as_ref().ok()?;
+        Some(self.with_body(py, |body| {
+            let (text, charset) = decode_text(response.headers().get("content-type"), body);
+            work(&text, charset)
+        }))
     }
 }
 
@@ -168,22 +195,23 @@ impl FetchResponse {
     /// The body as bytes, decoded from its content-encoding.
     #[getter]
     fn content<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        self.content.get_or_init(py, || PyBytes::new(py, self.body()).unbind()).bind(py).clone()
+        let made = self.content.get_or_init(py, || self.with_body(py, |body| PyBytes::new(py, body).unbind()));
+        // What has been copied is let go.
+        drop(std::mem::take(&mut *self.lock_body()));
+        made.bind(py).clone()
     }
 
     /// The body as text, by its declared charset, else by the one that it looks like.
     #[getter]
     fn text<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        match &self.outcome {
-            Ok(response) => PyString::new(py, &response.text()),
-            Err(_) => PyString::new(py, ""),
-        }
+        let made = self.decoded(py, |text, _| PyString::new(py, text));
+        made.unwrap_or_else(|| PyString::new(py, ""))
     }
 
     /// The name of the charset that `text` is read by.
     #[getter]
-    fn charset(&self) -> Option<&'static str> {
-        self.outcome.as_ref().ok().map(Response::charset)
+    fn charset(&self, py: Python<'_>) -> Option<&'static str> {
+        self.decoded(py, |_, charset| charset)
     }
 
     /// Seconds from the moment the last attempt was sent to the last byte of its body.
@@ -250,7 +278,7 @@ impl FetchResponse {
     fn __repr__(&self, py: Python<'_>) -> String {
         match &self.outcome {
             Ok(response) => {
-                let bytes = thousands(response.body().len());
+                let bytes = thousands(self.body_bytes);
                 let seconds = response.elapsed().as_secs_f64();
                 format!("<Response {} {} {bytes} bytes in {seconds:.2} s>", response.status(), response.url())
             }
@@ -271,7 +299,7 @@ impl FetchResponse {
         let state = (
             (this.url(py), this.status(), this.http_version().unwrap_or_default(), pairs.unwrap_or_default()),
             (
-                PyBytes::new(py, this.body()),
+                this.with_body(py, |body| PyBytes::new(py, body)),
                 this.elapsed(),
                 this.attempts(),
                 redirects.iter().map(|url| url.to_string()).collect(),
