@@ -308,7 +308,7 @@ def lint(env: Environment, more: list[str]) -> None:
     crates = ("--package", "raddle", "--package", "raddle-fetch")
     env.run("cargo", "doc", *crates, "--no-deps", RUSTDOCFLAGS="-D warnings")
     check_engine_is_plain_rust()
-    # All of `cargo publish --dry-run` that needs no registry: the packages are made, unpacked, built.
+    # All of `cargo publish --dry-run` that needs no registry: packages are made, unpacked, built.
     env.run("cargo", "package", *crates, "--allow-dirty", "--offline", "--quiet")
     env.run(env.python, "-m", "ruff", "check", *(more or ["."]))
     env.run(env.python, "-m", "ruff", "format", "--check", *(more or ["."]))
@@ -324,7 +324,7 @@ def check_engine_is_plain_rust() -> None:
         if not tree.stdout.startswith(f"{crate} "):
             fail(f"cargo tree did not list the engine's dependencies: {tree.stderr.strip()}")
         if "pyo3" in tree.stdout:
-            fail(f"the engine (crates/{crate}) depends on pyo3: what needs it goes to raddle-python")
+            fail(f"the engine (crates/{crate}) needs pyo3: what needs it goes to raddle-python")
 
 
 def conformance(env: Environment, more: list[str]) -> None:

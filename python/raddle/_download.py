@@ -44,6 +44,14 @@ class Download:
         How often it was tried.
     error : FetchError or None
         Why there is no file.
+
+    Examples
+    --------
+    >>> import raddle, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     download = raddle.download(["no url"], folder)[0]
+    >>> download.ok, download.path, type(download.error).__name__
+    (False, None, 'InvalidURL')
     """
 
     __slots__ = (

@@ -24,6 +24,14 @@ class AsyncFetch(AsyncIterator[Response]):
 
     It is made by `raddle.fetch_async`. The requests go on in a thread that needs no interpreter;
     the event loop is told by a socket. Cancelling the task that awaits it ends them.
+
+    Examples
+    --------
+    >>> import asyncio, raddle
+    >>> async def main():
+    ...     return [response.ok async for response in raddle.fetch_async(["no url"])]
+    >>> asyncio.run(main())
+    [False]
     """
 
     def __init__(

@@ -50,23 +50,59 @@ class FetchError(RaddleError):
 
 
 class InvalidRequest(FetchError, ValueError):
-    """A method, header or file name that must not be used, such as one with a line break."""
+    r"""A method, header or file name that must not be used, such as one with a line break.
+
+    Examples
+    --------
+    >>> import raddle
+    >>> request = raddle.Request("http://127.0.0.1/", headers={"X-Note": "a\nb"})
+    >>> isinstance(raddle.fetch([request])[0].error, raddle.InvalidRequest)
+    True
+    """
 
 
 class InvalidURL(InvalidRequest):
-    """The URL cannot be read, or is none that can be fetched."""
+    """The URL cannot be read, or is none that can be fetched.
+
+    Examples
+    --------
+    >>> import raddle
+    >>> isinstance(raddle.fetch(["ftp://127.0.0.1/"])[0].error, raddle.InvalidURL)
+    True
+    """
 
 
 class ConnectionFailed(FetchError, ConnectionError):
-    """No connection could be made, or the one that was made broke."""
+    """No connection could be made, or the one that was made broke.
+
+    Examples
+    --------
+    >>> import raddle
+    >>> error = raddle.fetch(["http://127.0.0.1:1/"], retries=0)[0].error
+    >>> isinstance(error, raddle.ConnectionFailed) and isinstance(error, ConnectionError)
+    True
+    """
 
 
 class DNSFailed(ConnectionFailed):
-    """The host's name has no address."""
+    """The host's name has no address.
+
+    Examples
+    --------
+    >>> import raddle
+    >>> isinstance(raddle.fetch(["http://nowhere.invalid/"])[0].error, raddle.DNSFailed)
+    True
+    """
 
 
 class TLSFailed(ConnectionFailed):
-    """The TLS handshake failed, for example for a wrong, expired or unknown certificate."""
+    """The TLS handshake failed, for example for a wrong, expired or unknown certificate.
+
+    Examples
+    --------
+    >>> issubclass(TLSFailed, ConnectionFailed)
+    True
+    """
 
 
 class FetchTimeout(FetchError, TimeoutError):
@@ -78,6 +114,14 @@ class FetchTimeout(FetchError, TimeoutError):
         As for `FetchError`.
     phase : "connect", "headers" or "body"
         What was under way: the connection, the wait for the answer's headers, or its body.
+
+    Examples
+    --------
+    >>> try:
+    ...     raise FetchTimeout("the server is slow", "http://127.0.0.1/", 1, "body")
+    ... except TimeoutError as error:
+    ...     print(error.phase, error.url)
+    body http://127.0.0.1/
     """
 
     def __init__(
@@ -89,31 +133,73 @@ class FetchTimeout(FetchError, TimeoutError):
 
 
 class TooManyRedirects(FetchError):
-    """There were more redirects than allowed."""
+    """There were more redirects than allowed.
+
+    Examples
+    --------
+    >>> issubclass(TooManyRedirects, FetchError)
+    True
+    """
 
 
 class TooLarge(FetchError):
-    """The body is larger than ``max_bytes``."""
+    """The body is larger than ``max_bytes``.
+
+    Examples
+    --------
+    >>> issubclass(TooLarge, FetchError)
+    True
+    """
 
 
 class InvalidResponse(FetchError):
-    """The server's answer is not HTTP, or its encoding is broken."""
+    """The server's answer is not HTTP, or its encoding is broken.
+
+    Examples
+    --------
+    >>> issubclass(InvalidResponse, FetchError)
+    True
+    """
 
 
 class RobotsDenied(FetchError):
-    """The site's robots.txt does not want it."""
+    """The site's robots.txt does not want it.
+
+    Examples
+    --------
+    >>> issubclass(RobotsDenied, FetchError)
+    True
+    """
 
 
 class FetchCancelled(FetchError):
-    """The batch ended before this request."""
+    """The batch ended before this request.
+
+    Examples
+    --------
+    >>> issubclass(FetchCancelled, FetchError)
+    True
+    """
 
 
 class ChecksumMismatch(FetchError, ValueError):
-    """A download is not what its checksum says."""
+    """A download is not what its checksum says.
+
+    Examples
+    --------
+    >>> issubclass(ChecksumMismatch, ValueError)
+    True
+    """
 
 
 class FileFailed(FetchError, OSError):
-    """A download's file could not be written."""
+    """A download's file could not be written.
+
+    Examples
+    --------
+    >>> issubclass(FileFailed, OSError)
+    True
+    """
 
 
 class HTTPStatusError(FetchError):
@@ -125,6 +211,12 @@ class HTTPStatusError(FetchError):
         As for `FetchError`.
     response : Response, optional
         The answer; a download has none.
+
+    Examples
+    --------
+    >>> error = HTTPStatusError("the server answered 404 Not Found", "http://127.0.0.1/", 1)
+    >>> print(error)
+    http://127.0.0.1/: the server answered 404 Not Found
     """
 
     def __init__(

@@ -30,6 +30,13 @@ class FetchIterator(Iterator[Response]):
 
     It is made by `raddle.fetch_iter`. Leaving a ``with`` block, `close` and its end as an object
     end the requests that are still under way.
+
+    Examples
+    --------
+    >>> import raddle
+    >>> with raddle.fetch_iter(["no url"]) as responses:
+    ...     print(next(responses).ok)
+    False
     """
 
     def __init__(

@@ -43,13 +43,13 @@ def _is_watched() -> bool:
         return False
 
 
-def _size() -> dict[str, int]:
-    """Return a size for the bar where the terminal does not know its own."""
+def _size() -> tuple[int | None, int | None]:
+    """Return columns and rows for the bar where the terminal does not know its own."""
     try:
         known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
     except (OSError, ValueError, AttributeError):
-        return {}
-    return {} if known else {"ncols": 80, "nrows": 24}
+        return (None, None)
+    return (None, None) if known else (80, 24)
 
 
 class Report(AbstractContextManager["Report"]):
@@ -84,7 +84,8 @@ class Bar(Report):
     def __init__(self, total: int | None, unit: str) -> None:
         from tqdm.auto import tqdm  # here, because it takes longer than all the rest
 
-        self._bar = tqdm(total=total, unit=unit, delay=_DELAY, **_size())
+        columns, rows = _size()
+        self._bar = tqdm(total=total, unit=unit, delay=_DELAY, ncols=columns, nrows=rows)
         super().__init__(self._show, total)
 
     def _show(self, done: int, total: int | None) -> None:
