@@ -25,6 +25,7 @@ from importlib import import_module
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._deadlock import DeadlockError, DeadlockLink
     from ._download import Download, download
     from ._errors import (
         BrokenExecutor,
@@ -63,10 +64,13 @@ if TYPE_CHECKING:
         wait,
     )
     from ._headers import Headers
+    from ._locks import Counter, Lock, RLock
     from ._native import __version__
     from ._raddle_error import RaddleError
     from ._request import Request, Timeout
-    from ._threads import ExecutorView, Statistics, ThreadPoolExecutor
+    from ._statistics import LockStatistics, Statistics
+    from ._thread import Thread
+    from ._threads import ExecutorView, ThreadPoolExecutor
 
 __all__ = [
     "ALL_COMPLETED",
@@ -78,7 +82,10 @@ __all__ = [
     "CancelledError",
     "ChecksumMismatch",
     "ConnectionFailed",
+    "Counter",
     "DNSFailed",
+    "DeadlockError",
+    "DeadlockLink",
     "Download",
     "ExecutorView",
     "FetchCancelled",
@@ -93,6 +100,9 @@ __all__ = [
     "InvalidResponse",
     "InvalidStateError",
     "InvalidURL",
+    "Lock",
+    "LockStatistics",
+    "RLock",
     "RaddleError",
     "Request",
     "Response",
@@ -120,14 +130,6 @@ __all__ = [
 #: longer than all the rest.
 _HOMES = {
     "_download": ("Download", "download"),
-    "_errors": (
-        "BrokenExecutor",
-        "BrokenThreadPool",
-        "CancelledError",
-        "InvalidStateError",
-        "TaskTimeout",
-        "TimeoutError",
-    ),
     "_fetch": ("Response", "fetch", "get"),
     "_fetch_async": ("AsyncFetch", "fetch_async"),
     "_fetch_errors": (
@@ -148,6 +150,21 @@ _HOMES = {
         "TooManyRedirects",
     ),
     "_fetch_iter": ("FetchIterator", "fetch_iter"),
+    "_headers": ("Headers",),
+    "_raddle_error": ("RaddleError",),
+    "_request": ("Request", "Timeout"),
+    "_deadlock": ("DeadlockError", "DeadlockLink"),
+    "_locks": ("Counter", "Lock", "RLock"),
+    "_statistics": ("LockStatistics", "Statistics"),
+    "_thread": ("Thread",),
+    "_errors": (
+        "BrokenExecutor",
+        "BrokenThreadPool",
+        "CancelledError",
+        "InvalidStateError",
+        "TaskTimeout",
+        "TimeoutError",
+    ),
     "_futures": (
         "ALL_COMPLETED",
         "FIRST_COMPLETED",
@@ -156,11 +173,8 @@ _HOMES = {
         "as_completed",
         "wait",
     ),
-    "_headers": ("Headers",),
     "_native": ("__version__",),
-    "_raddle_error": ("RaddleError",),
-    "_request": ("Request", "Timeout"),
-    "_threads": ("ExecutorView", "Statistics", "ThreadPoolExecutor"),
+    "_threads": ("ExecutorView", "ThreadPoolExecutor"),
 }
 
 

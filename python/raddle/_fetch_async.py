@@ -19,6 +19,62 @@ from ._request import Auth, Pairs, Request, Timeout
 _PARKED = 16
 
 
+class _Pace:
+    """What a batch shares with those whom the event loop holds, which must not hold the batch."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self.most = concurrency * (1 + _PARKED)
+        self.room = concurrency
+        self.drawn = 0
+        self.given = 0
+        self.is_drawn_out = False
+        self.failure: BaseException | None = None
+        self.rung = asyncio.Event()
+        self.has_room = asyncio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more items may be drawn for now."""
+        return self.drawn - self.given >= self.room
+
+    def grow(self) -> None:
+        """Make room: everything that waits is for hosts at their limits."""
+        self.room = min(self.most, self.room + self.concurrency)
+
+    def shrink(self) -> None:
+        """Take note that a response has been given, and go back to the usual room."""
+        self.given += 1
+        self.room = max(self.concurrency, self.room - 1)
+
+
+def _on_bell(bell: socket.socket, pace: _Pace) -> None:
+    """Take note that the engine has news."""
+    try:
+        bell.recv(64)
+    except OSError:  # closed in between, or read already
+        return
+    pace.rung.set()
+
+
+async def _draw_slowly(
+    feed: AsyncIterator[str | Request], stream: FetchStream, pace: _Pace
+) -> None:
+    """Draw from an asynchronous input, beside the reader."""
+    try:
+        async for item in feed:
+            pace.drawn += 1
+            stream.push([item])
+            while pace.is_full:
+                pace.has_room.clear()
+                await pace.has_room.wait()
+    except BaseException as error:
+        pace.failure = error
+    pace.is_drawn_out = True
+    stream.close()
+    pace.rung.set()
+
+
 class AsyncFetch(AsyncIterator[Response]):
     """A batch that can be awaited, for a list in the order of the input, or read as it comes.
 
@@ -49,21 +105,14 @@ class AsyncFetch(AsyncIterator[Response]):
         else:
             self._feed = iter(source)
         self._stream = stream
-        self._concurrency = concurrency
-        self._room = concurrency
-        self._most = concurrency * (1 + _PARKED)
+        self._pace = _Pace(concurrency)
         self._raises = raises
         self._report = told
         self._ready: deque[tuple[int, Response]] = deque()
-        self._drawn = 0
-        self._given = 0
         self._last_index = -1
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: socket.socket | None = None
-        self._rung = asyncio.Event()
-        self._has_room = asyncio.Event()
         self._feeder: asyncio.Task[None] | None = None
-        self._failure: BaseException | None = None
 
     def __aiter__(self) -> AsyncFetch:
         return self
@@ -91,26 +140,26 @@ class AsyncFetch(AsyncIterator[Response]):
     async def _next(self) -> Response | None:
         self._begin()
         self._draw()
+        pace = self._pace
         while not self._ready:
-            if self._failure is not None:
-                raise self._failure
-            self._rung.clear()
+            if pace.failure is not None:
+                raise pace.failure
+            pace.rung.clear()
             self._ready.extend(self._stream.take())
             if self._ready:
                 break
             news = self._stream.news()
-            if news == "idle" and self._feed is None and self._async_feed is None:
+            if news == "idle" and pace.is_drawn_out:
                 return None
-            if news == "hungry" and self._room < self._most:
-                self._room = min(self._most, self._room + self._concurrency)
+            if news == "hungry":
+                pace.grow()
             self._stream.sate()
             if not self._draw():
-                await self._rung.wait()
+                await pace.rung.wait()
         self._last_index, response = self._ready.popleft()
-        self._given += 1
-        self._room = max(self._concurrency, self._room - 1)
+        pace.shrink()
         if self._report is not None:
-            self._report(self._given)
+            self._report(pace.given)
         if self._raises and response.error is not None:
             raise response.error
         # The loop gets its turn even if responses are always there.
@@ -123,31 +172,29 @@ class AsyncFetch(AsyncIterator[Response]):
         if self._loop is None:
             self._loop = loop
             self._socket = socket.socket(fileno=self._stream.doorbell())
-            loop.add_reader(self._socket, self._on_bell)
+            loop.add_reader(self._socket, _on_bell, self._socket, self._pace)
             if self._async_feed is not None:
-                self._feeder = loop.create_task(self._draw_slowly(self._async_feed))
+                drawing = _draw_slowly(self._async_feed, self._stream, self._pace)
+                self._feeder = loop.create_task(drawing)
         elif self._loop is not loop:
             raise RuntimeError("this fetch_async belongs to another event loop: start one in each")
 
-    def _on_bell(self) -> None:
-        if self._socket is not None:
-            self._socket.recv(64)
-        self._rung.set()
-
     def _draw(self) -> bool:
         """Draw items while there is room, and tell whether there were any."""
-        if self._drawn - self._given < self._room:
-            self._has_room.set()
+        pace = self._pace
+        if not pace.is_full:
+            pace.has_room.set()
         items: list[str | Request] = []
-        while self._feed is not None and self._drawn - self._given < self._room:
+        while self._feed is not None and not pace.is_full:
             try:
                 items.append(next(self._feed))
             except StopIteration:
                 self._feed = None
+                pace.is_drawn_out = True
                 self._push(items)
                 self._stream.close()
                 return True
-            self._drawn += 1
+            pace.drawn += 1
         self._push(items)
         return bool(items)
 
@@ -155,33 +202,21 @@ class AsyncFetch(AsyncIterator[Response]):
         if items:
             self._stream.push(items)
 
-    async def _draw_slowly(self, feed: AsyncIterator[str | Request]) -> None:
-        """Draw from an asynchronous input, beside the reader."""
-        try:
-            async for item in feed:
-                self._drawn += 1
-                self._stream.push([item])
-                while self._drawn - self._given >= self._room:
-                    self._has_room.clear()
-                    await self._has_room.wait()
-        except BaseException as error:
-            self._failure = error
-        self._async_feed = None
-        self._stream.close()
-        self._rung.set()
-
     def close(self) -> None:
         """End the batch: what is under way is given up."""
         self._feed = self._async_feed = None
+        self._pace.is_drawn_out = True
         self._ready.clear()
         self._stream.cancel()
-        if self._feeder is not None and not self._feeder.done():
-            self._feeder.cancel()
-        if self._socket is not None and self._loop is not None:
-            if not self._loop.is_closed():
-                self._loop.remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
+        loop, bell, feeder = self._loop, self._socket, self._feeder
+        self._socket = self._feeder = None
+        if loop is not None and bell is not None:
+            if loop.is_closed():
+                bell.close()
+            elif _is_running_here(loop) or not loop.is_running():
+                _let_go(loop, bell, feeder)
+            else:
+                loop.call_soon_threadsafe(_let_go, loop, bell, feeder)
         if self._report is not None:
             self._report.close()
             self._report = None
@@ -191,8 +226,27 @@ class AsyncFetch(AsyncIterator[Response]):
         self.close()
 
     def __del__(self) -> None:
+        # The loop holds only what is shared: a batch that nobody reads any more comes here.
         if getattr(self, "_socket", None) is not None:
             self.close()
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether this thread is inside the loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _let_go(
+    loop: asyncio.AbstractEventLoop, bell: socket.socket, feeder: asyncio.Task[None] | None
+) -> None:
+    """Take what the batch has in the loop out of it."""
+    loop.remove_reader(bell)
+    bell.close()
+    if feeder is not None:
+        feeder.cancel()
 
 
 def fetch_async(

@@ -13,6 +13,7 @@ from ._fetch_errors import FetchError
 from ._headers import Headers
 from ._options import Policy
 from ._request import Request
+from ._statistics import LockStatistics
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=futures.Future[Any])
