@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 
@@ -179,3 +180,25 @@ def test_a_batch_of_asyncio_needs_no_loop_until_it_is_awaited(raddle, faults: Fa
         return await batch
 
     assert asyncio.run(main())[0].ok
+
+
+def test_a_batch_that_is_dropped_is_given_up(raddle, faults: Faults):
+    async def main():
+        async for response in raddle.fetch_async(
+            [faults.url("ok"), faults.url("silent")], timeout=None
+        ):
+            assert response.ok
+            await asyncio.to_thread(faults.wait_requests, 2)
+            break
+        gc.collect()
+        await asyncio.to_thread(faults.wait_left, 1)
+
+    asyncio.run(main())
+
+
+def test_the_calls_that_block_work_inside_a_loop_too(raddle, faults: Faults):
+    async def main():
+        return raddle.get(faults.url("ok")), raddle.fetch([faults.url("ok")] * 3)
+
+    one, several = asyncio.run(main())
+    assert one.ok and all(response.ok for response in several)

@@ -179,3 +179,33 @@ def test_an_iterator_may_go_to_another_thread(raddle, faults: Faults):
     thread.start()
     thread.join()
     assert len(got) == 10
+
+
+def test_an_iterator_that_is_in_use_says_so_to_another_thread(raddle, faults: Faults):
+    responses = raddle.fetch_iter([faults.url("hold")] * 2, timeout=50)
+    with raddle.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, responses)
+        faults.wait_requests(2)
+        with pytest.raises(ValueError, match="in use"):
+            next(responses)
+        faults.release()
+        assert waiting.result().ok
+    assert next(responses).ok
+
+
+def test_closing_closes_a_generator_of_addresses(raddle, faults: Faults):
+    closed = threading.Event()
+
+    def urls():
+        try:
+            while True:
+                yield faults.url("ok")
+        finally:
+            closed.set()
+
+    responses = raddle.fetch_iter(urls())
+    assert next(responses).ok
+    responses.close()
+    del responses
+    gc.collect()
+    assert closed.is_set()

@@ -345,3 +345,17 @@ def test_errors_have_the_parents_that_people_catch(raddle):
         assert issubclass(error, raddle.FetchError) and issubclass(error, raddle.RaddleError)
         assert issubclass(error, parents.get(name, Exception))
         assert name in raddle.__all__
+
+
+def test_nothing_is_lost_among_many_hosts_some_of_them_dead(raddle, faults: Faults):
+    hosts = [f"127.0.0.{last}" for last in range(1, 61)] + ["127.0.1.1", "127.0.1.2"]
+    urls = [faults.url("ok", host=hosts[n % 62], size=n % 100) for n in range(2000)]
+    responses = raddle.fetch(urls, retries=0)
+    assert [response.request.url for response in responses] == urls
+    for n, response in enumerate(responses):
+        if n % 62 >= 60:  # where nobody listens
+            assert isinstance(response.error, raddle.ConnectionFailed)
+        else:
+            assert response.error is None and len(response.content) == n % 100
+    alive = sum(n % 62 < 60 for n in range(2000))
+    assert len(faults.requests()) == alive, "each was asked for once"

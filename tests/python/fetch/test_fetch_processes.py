@@ -268,7 +268,7 @@ def test_a_signal_handler_runs_while_a_batch_waits(faults: Faults):
         assert program.wait() == 0
 
 
-def test_ctrl_c_leaves_no_half_file_under_its_name(faults: Faults, tmp_path):
+def test_ctrl_c_leaves_no_half_file_under_its_name(raddle, faults: Faults, tmp_path):
     url = faults.url("file", gate="never")
     source = f"""
         try:
@@ -283,6 +283,12 @@ def test_ctrl_c_leaves_no_half_file_under_its_name(faults: Faults, tmp_path):
         program.expect("interrupted")
         assert program.wait() == 0
     assert not (tmp_path / "file").exists()
+    # A later call makes it whole, whatever there is to go on from.
+    faults.release("never")
+    [download] = raddle.download([url], tmp_path)
+    assert download.error is None
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"".join(b"%07d\n" % n for n in range(1250))
 
 
 # --- Leaving, and memory -------------------------------------------------------------------------
