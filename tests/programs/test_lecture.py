@@ -183,6 +183,23 @@ def test_an_unreachable_page_ends_the_lecture_with_one_line(capsys, unused_port)
     assert f"could not download http://127.0.0.1:{unused_port}/a: Connection refused" in errors
 
 
+def test_the_scraping_part_takes_given_pages_and_shows_their_sizes(capsys):
+    with Pages([]) as pages:
+        url = pages.urls(1)[0]
+        code, lines, _ = shown(capsys, "--part", "scraping", "--url", url, url)
+    size = len(next(iter(server.PAGES.values())))
+    assert code == 0
+    assert lines.count(f"  > threads.html: {size:,} bytes") == 2
+
+
+def test_a_page_that_cannot_be_scraped_ends_the_part_with_one_line(capsys, unused_port):
+    dead = f"http://127.0.0.1:{unused_port}/a"
+    with Pages([]) as pages:
+        code, _, errors = shown(capsys, "--part", "scraping", "--url", pages.urls(1)[0], dead)
+    assert (code, errors.count("\n")) == (1, 1)
+    assert str(unused_port) in errors
+
+
 @pytest.fixture
 def unused_port():
     """Hold a port on which nobody listens."""
