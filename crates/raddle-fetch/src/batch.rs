@@ -55,14 +55,15 @@ pub enum Eagerness {
 }
 
 struct Done {
-    job: Job,
+    job: Box<Job>,
     host: HostId,
     elapsed: Duration,
     result: Result<Answer, Failed>,
 }
 
+#[expect(clippy::vec_box, reason = "a job stays in its box from the first queue to its outcome")]
 enum Robots {
-    Asked(Vec<Job>),
+    Asked(Vec<Box<Job>>),
     Known(Rules),
 }
 
@@ -91,7 +92,7 @@ struct Call {
 pub struct Batch {
     session: Option<Session>,
     call: Arc<Call>,
-    schedule: Schedule<Job>,
+    schedule: Schedule<Box<Job>>,
     running: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
     finished: VecDeque<(u64, Outcome)>,
     robots: HashMap<Box<str>, Robots>,
@@ -150,7 +151,7 @@ impl Batch {
     pub(crate) fn push_to(&mut self, index: u64, item: Result<Request, Error>, receiver: Box<dyn Receiver>) {
         match item {
             Ok(request) => {
-                let mut job = Job::new(index, request, &self.call.options, &self.call.defaults);
+                let mut job = Box::new(Job::new(index, request, &self.call.options, &self.call.defaults));
                 job.receiver = receiver;
                 self.submit(job);
             }
@@ -266,7 +267,7 @@ impl Batch {
     }
 
     /// Lets a job into the schedule, once its site's robots.txt is known if that is to be obeyed.
-    fn submit(&mut self, job: Job) {
+    fn submit(&mut self, job: Box<Job>) {
         if !self.call.options.robots || matches!(job.purpose, Purpose::Robots(_)) {
             return self.schedule.push(&host(&job), job.index, job);
         }
@@ -289,14 +290,14 @@ impl Batch {
         }
     }
 
-    fn robots_job(&self, job: &Job, site: &str) -> Job {
+    fn robots_job(&self, job: &Job, site: &str) -> Box<Job> {
         let mut url = job.outgoing.url.clone();
         url.set_path("/robots.txt");
         url.set_query(None);
         let request =
             Request { method: Method::GET, url, headers: HeaderMap::new(), body: bytes::Bytes::new(), timeout: None };
         let options = Options { params: Vec::new(), ..self.call.options.clone() };
-        let mut question = Job::new(job.index, request, &options, &self.call.defaults);
+        let mut question = Box::new(Job::new(job.index, request, &options, &self.call.defaults));
         question.purpose = Purpose::Robots(site.into());
         question.receiver = Box::new(InMemory(Some(robots::LARGEST)));
         question
@@ -328,7 +329,7 @@ impl Batch {
         self.schedule.finish(host);
     }
 
-    fn conclude_answer(&mut self, mut job: Job, host: HostId, answer: Answer, elapsed: Duration) {
+    fn conclude_answer(&mut self, mut job: Box<Job>, host: HostId, answer: Answer, elapsed: Duration) {
         let options = &self.call.options;
         if options.redirects > 0 {
             match job.follow(&answer.head, options.redirects) {
@@ -355,7 +356,7 @@ impl Batch {
         self.finished.push_back((index, Ok(job.response(answer, elapsed))));
     }
 
-    fn retry(&mut self, mut job: Job, wait: Duration) {
+    fn retry(&mut self, mut job: Box<Job>, wait: Duration) {
         job.attempts += 1;
         job.spent = Duration::ZERO;
         self.schedule.push_later(&host(&job), job.index, job, Instant::now() + wait);
@@ -382,7 +383,6 @@ impl Drop for Batch {
     }
 }
 
-#[expect(clippy::large_enum_variant, reason = "made and taken apart at once, never stored")]
 enum Woken {
     Done(Done),
     Bell,
@@ -394,7 +394,7 @@ fn host(job: &Job) -> String {
 }
 
 /// One exchange of a job, with the cookies of the call.
-async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Job) -> Done {
+async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Box<Job>) -> Done {
     let start = Instant::now();
     if let Some(jar) = &call.jar {
         put_cookies(jar, &mut job);

@@ -121,7 +121,8 @@ pub(crate) async fn exchange(
         let rest = rested.as_ref().map(|(_, rest)| *rest);
         let mut connection = match rested {
             Some((connection, _)) => connection,
-            None => connect(client, outgoing, clock.as_mut()).await?,
+            // Boxed, because it is rare and large: each exchange is moved to its place as a whole.
+            None => Box::pin(connect(client, outgoing, clock.as_mut())).await?,
         };
         match send(client, &mut connection, outgoing, clock.as_mut()).await {
             Ok((head, body)) => return read(client, connection, outgoing, head, body, follows, receiver, clock).await,
