@@ -27,6 +27,13 @@ use crate::robots::{self, Rules};
 use crate::schedule::{HostId, Schedule};
 use crate::session::Session;
 
+/// The longest of all waits before another attempt: a year.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Redirects that a robots.txt is followed over, whatever the call says (RFC 9309).
+const ROBOTS_REDIRECTS: usize = 5;
+/// Sites whose robots.txt is remembered.
+const SITES: usize = 4096;
+
 /// What became of one item.
 pub type Outcome = Result<Response, Error>;
 
@@ -118,6 +125,8 @@ impl Batch {
     /// [`ErrorKind::InvalidRequest`] for options that cannot be met.
     pub fn new(options: Options) -> Result<Self, Error> {
         let invalid = |detail: String| Error::new(ErrorKind::InvalidRequest, "", detail);
+        // What a server asks for is added to the clock, which ends somewhere.
+        let options = Options { longest_wait: options.longest_wait.min(LONGEST_WAIT), ..options };
         let defaults = job::defaults(&options).map_err(invalid)?;
         let gap = match options.rate {
             None => Duration::ZERO,

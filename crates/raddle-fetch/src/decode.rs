@@ -1,12 +1,15 @@
-//! Content-encodings, undone while the body arrives.
+//! Content-encodings, undone while the body arrives, a slice at a time.
 //!
-//! Invariant: a decoder writes to its target in small pieces, so a body that grows without end is stopped at the limit.
+//! Invariant: one step writes at most a slice, however much a piece of the network unfolds to, so that time limits, signals
+//! and other requests have their turn, and a body that grows without end is stopped at the limit.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use brotli_decompressor::DecompressorWriter;
-use bytes::Bytes;
-use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use brotli_decompressor::Decompressor;
+use bytes::{Buf, Bytes};
+use flate2::bufread::GzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as RawZstd, InBuffer, Operation, OutBuffer};
 
 use crate::target::Target;
@@ -14,9 +17,14 @@ use crate::target::Target;
 /// What is offered to servers.
 pub(crate) const OFFERED: &str = "gzip, deflate, br, zstd";
 
+/// Encodings over one another that are undone; nobody has a use for more than two.
+pub(crate) const MOST_CODINGS: usize = 5;
+
 /// The largest window of zstd, as RFC 9659 wants it for the web: 8 MB.
 const ZSTD_WINDOW_LOG: u32 = 23;
-const ZSTD_PIECE: usize = 64 << 10;
+/// What is written at once, and how often in a step: together about a quarter of a millisecond.
+const SLICE: usize = 64 << 10;
+const SLICES_A_STEP: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
@@ -42,134 +50,331 @@ pub(crate) fn codings<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<Coding>
     found
 }
 
-/// A body on its way to its target.
-pub(crate) enum Decoder {
-    Plain(Target),
-    /// Nothing has come yet: an empty body is whole in any coding.
-    Waiting(Coding, Target),
-    Gzip(Box<MultiGzDecoder<Target>>),
-    Zlib(Box<ZlibDecoder<Target>>),
-    RawDeflate(Box<DeflateDecoder<Target>>),
-    Brotli(Box<DecompressorWriter<Target>>),
-    Zstd(Box<Zstd>),
-    /// Only while a decoder is being made.
-    Changing,
+/// How far a step has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decoded {
+    /// There is more to write without more input.
+    More,
+    /// Everything that has come is written.
+    All,
 }
 
-/// Frames of zstd; its own writer does not tell whether the last one is whole.
-pub(crate) struct Zstd {
-    decoder: RawZstd<'static>,
-    buffer: Vec<u8>,
-    is_whole: bool,
+/// A body on its way to its target.
+pub(crate) struct Decoder {
+    feed: Feed,
+    /// None for a body that is not encoded.
+    reader: Option<Box<dyn Read + Send>>,
+    is_begun: bool,
+    slice: Vec<u8>,
     target: Target,
 }
 
-impl Zstd {
-    fn new(target: Target) -> io::Result<Self> {
-        let mut decoder = RawZstd::new()?;
-        decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
-        Ok(Self { decoder, buffer: vec![0; ZSTD_PIECE], is_whole: false, target })
+impl Decoder {
+    /// A decoder for encodings in the order in which they were applied.
+    pub(crate) fn new(codings: &[Coding], target: Target) -> Self {
+        let feed = Feed::default();
+        let mut input: Input = Box::new(Fetched { feed: feed.clone(), piece: Bytes::new() });
+        let mut reader: Option<Box<dyn Read + Send>> = None;
+        for coding in codings.iter().rev() {
+            if let Some(before) = reader.take() {
+                input = Box::new(BufReader::new(before));
+            }
+            reader = Some(decoder(*coding, std::mem::replace(&mut input, Box::new(io::empty()))));
+        }
+        Self { feed, reader, is_begun: false, slice: Vec::new(), target }
     }
 
-    fn push(&mut self, piece: &[u8]) -> io::Result<()> {
-        let mut input = InBuffer::around(piece);
+    /// Takes the next piece from the network. The one before must have been decoded.
+    pub(crate) fn push(&mut self, piece: Bytes) -> io::Result<()> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.is_begun = true;
+        if self.reader.is_none() {
+            return self.target.write_all(&piece);
+        }
+        self.feed.lock().piece = piece;
+        Ok(())
+    }
+
+    /// Says that nothing more will come; [`Decoder::step`] then sees to the end.
+    pub(crate) fn end(&mut self) {
+        self.feed.lock().has_ended = true;
+    }
+
+    /// Decodes and writes a slice.
+    ///
+    /// # Errors
+    /// If the encoded body is broken, or not whole at its end, or if the target takes no more.
+    pub(crate) fn step(&mut self) -> io::Result<Decoded> {
+        // An empty body is whole in any encoding.
+        let Some(reader) = self.reader.as_mut().filter(|_| self.is_begun) else { return Ok(Decoded::All) };
+        self.slice.resize(SLICE, 0);
+        for _ in 0..SLICES_A_STEP {
+            match reader.read(&mut self.slice) {
+                Ok(0) => {
+                    // What follows the end is padding.
+                    self.feed.lock().piece.clear();
+                    return Ok(Decoded::All);
+                }
+                Ok(bytes) => self.target.write_all(&self.slice[..bytes])?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Decoded::All),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Decoded::More)
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The body that was kept in memory.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.target.into_bytes()
+    }
+}
+
+/// What has come from the network and is not decoded yet.
+#[derive(Clone, Default)]
+struct Feed(Arc<Mutex<Fed>>);
+
+#[derive(Default)]
+struct Fed {
+    piece: Bytes,
+    has_ended: bool,
+}
+
+impl Feed {
+    fn lock(&self) -> MutexGuard<'_, Fed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The reading end of a feed: when it is empty, the reader is told to come back.
+struct Fetched {
+    feed: Feed,
+    piece: Bytes,
+}
+
+impl Read for Fetched {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let there = self.fill_buf()?;
+        let bytes = there.len().min(into.len());
+        into[..bytes].copy_from_slice(&there[..bytes]);
+        self.consume(bytes);
+        Ok(bytes)
+    }
+}
+
+impl BufRead for Fetched {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.piece.is_empty() {
+            let mut fed = self.feed.lock();
+            if fed.piece.is_empty() && !fed.has_ended {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.piece = std::mem::take(&mut fed.piece);
+        }
+        Ok(&self.piece)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.piece.advance(bytes);
+    }
+}
+
+type Input = Box<dyn BufRead + Send>;
+
+fn decoder(coding: Coding, input: Input) -> Box<dyn Read + Send> {
+    match coding {
+        Coding::Gzip => Box::new(Gzip { member: Some(GzDecoder::new(input)) }),
+        Coding::Deflate => Box::new(Deflate { raw: None, is_whole: false, input }),
+        Coding::Brotli => Box::new(Decompressor::new(input, 16 << 10)),
+        Coding::Zstd => Box::new(Zstd { raw: None, is_whole: false, input }),
+    }
+}
+
+/// Members of gzip, one after the other; what else follows is padding.
+struct Gzip {
+    member: Option<GzDecoder<Input>>,
+}
+
+impl Read for Gzip {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            let mut output = OutBuffer::around(self.buffer.as_mut_slice());
-            let left = self.decoder.run(&mut input, &mut output)?;
-            let bytes = output.pos();
-            self.target.write_all(&self.buffer[..bytes])?;
-            self.is_whole = left == 0;
-            // A full buffer in the middle of a frame may mean that more is to come without more input.
-            if input.pos() == piece.len() && (bytes < ZSTD_PIECE || self.is_whole) {
-                return Ok(());
+            let Some(member) = self.member.as_mut() else { return Ok(0) };
+            match member.read(into)? {
+                0 => {}
+                bytes => return Ok(bytes),
+            }
+            let is_another = member.get_mut().fill_buf()?.first() == Some(&0x1f);
+            self.member = self.member.take().filter(|_| is_another).map(|ended| GzDecoder::new(ended.into_inner()));
+        }
+    }
+}
+
+/// Deflate with zlib's header, or without: some servers leave it out.
+struct Deflate {
+    raw: Option<Decompress>,
+    is_whole: bool,
+    input: Input,
+}
+
+impl Read for Deflate {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while !self.is_whole {
+            let there = self.input.fill_buf()?;
+            let is_end = there.is_empty();
+            let has_header = there.first().is_some_and(|first| first & 0x0f == 8 && first >> 4 <= 7);
+            let raw = self.raw.get_or_insert_with(|| Decompress::new(has_header));
+            let (before_in, before_out) = (raw.total_in(), raw.total_out());
+            let status = raw.decompress(there, into, FlushDecompress::None).map_err(io::Error::from)?;
+            let (consumed, written) = (raw.total_in() - before_in, raw.total_out() - before_out);
+            self.input.consume(consumed as usize);
+            self.is_whole = status == Status::StreamEnd;
+            if written > 0 {
+                return Ok(written as usize);
+            }
+            if is_end && !self.is_whole {
+                return Err(cut());
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Frames of zstd, whose own reader does not tell whether the last one is whole.
+struct Zstd {
+    raw: Option<RawZstd<'static>>,
+    is_whole: bool,
+    input: Input,
+}
+
+impl Read for Zstd {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let there = self.input.fill_buf()?;
+            let is_end = there.is_empty();
+            if is_end && self.is_whole {
+                return Ok(0);
+            }
+            let raw = match &mut self.raw {
+                Some(raw) => raw,
+                empty => {
+                    let mut raw = RawZstd::new()?;
+                    raw.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
+                    empty.insert(raw)
+                }
+            };
+            let mut input = InBuffer::around(there);
+            let mut output = OutBuffer::around(&mut *into);
+            let left = raw.run(&mut input, &mut output)?;
+            let (consumed, written) = (input.pos(), output.pos());
+            self.input.consume(consumed);
+            if consumed + written > 0 {
+                self.is_whole = left == 0;
+            }
+            if written > 0 {
+                return Ok(written);
+            }
+            if is_end {
+                return Err(cut());
+            }
+        }
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Decodes a body that comes in pieces of a size; returns it and the steps.
+    fn decode(codings: &[Coding], body: &[u8], piece: usize) -> io::Result<(Bytes, usize)> {
+        let mut decoder = Decoder::new(codings, Target::memory(None));
+        let mut steps = 0;
+        let mut drain = |decoder: &mut Decoder| {
+            steps += 1;
+            while decoder.step()? == Decoded::More {
+                steps += 1;
+            }
+            Ok::<_, io::Error>(())
+        };
+        for piece in body.chunks(piece) {
+            decoder.push(Bytes::copy_from_slice(piece))?;
+            drain(&mut decoder)?;
+        }
+        decoder.end();
+        drain(&mut decoder)?;
+        Ok((decoder.into_bytes(), steps))
+    }
+
+    fn encoded() -> (Vec<u8>, Vec<(Coding, Vec<u8>)>) {
+        let text: Vec<u8> = (0..200_000u32).flat_map(|n| (n % 1013).to_le_bytes()).collect();
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
+        zlib.write_all(&text).unwrap();
+        let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());
+        raw.write_all(&text).unwrap();
+        let all = vec![
+            (Coding::Gzip, gzip(&text)),
+            (Coding::Deflate, zlib.finish().unwrap()),
+            (Coding::Deflate, raw.finish().unwrap()),
+            (Coding::Zstd, zstd::encode_all(&*text, 3).unwrap()),
+        ];
+        (text, all)
+    }
+
+    #[test]
+    fn bodies_are_the_same_in_pieces_of_any_size_and_cut_ones_are_refused() {
+        let (text, all) = encoded();
+        for (coding, body) in all {
+            for piece in [1, 7, 1000, 1 << 20] {
+                assert!(decode(&[coding], &body, piece).unwrap().0 == text, "{coding:?} {piece}");
+                assert!(decode(&[coding], &body[..body.len() - 1], piece).is_err(), "{coding:?} {piece}");
             }
         }
     }
 
-    fn end(&self) -> io::Result<()> {
-        if self.is_whole { Ok(()) } else { Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the last frame is cut")) }
-    }
-}
-
-impl Decoder {
-    pub(crate) fn new(coding: Option<Coding>, target: Target) -> Self {
-        match coding {
-            None => Decoder::Plain(target),
-            Some(coding) => Decoder::Waiting(coding, target),
+    #[test]
+    fn encodings_over_one_another_are_undone_in_turn() {
+        let (text, all) = encoded();
+        for (coding, body) in all {
+            assert!(decode(&[coding, Coding::Gzip], &gzip(&body), 1000).unwrap().0 == text, "{coding:?}");
         }
     }
 
-    /// Takes the next piece from the network.
-    pub(crate) fn push(&mut self, piece: &[u8]) -> io::Result<()> {
-        if piece.is_empty() {
-            return Ok(());
-        }
-        if let Decoder::Waiting(..) = self {
-            let Decoder::Waiting(coding, target) = std::mem::replace(self, Decoder::Changing) else { return Ok(()) };
-            *self = begin(coding, piece[0], target)?;
-        }
-        match self {
-            Decoder::Plain(target) => target.write_all(piece),
-            Decoder::Gzip(decoder) => decoder.write_all(piece),
-            Decoder::Zlib(decoder) => decoder.write_all(piece),
-            Decoder::RawDeflate(decoder) => decoder.write_all(piece),
-            Decoder::Brotli(decoder) => decoder.write_all(piece),
-            Decoder::Zstd(decoder) => decoder.push(piece),
-            Decoder::Waiting(..) | Decoder::Changing => Ok(()),
-        }
+    #[test]
+    fn members_of_gzip_follow_one_another_and_padding_is_left() {
+        let both = [gzip(b"one "), gzip(b"two")].concat();
+        assert_eq!(decode(&[Coding::Gzip], &both, 3).unwrap().0, "one two");
+        let padded = [gzip(b"one"), vec![0; 512]].concat();
+        assert_eq!(decode(&[Coding::Gzip], &padded, 100).unwrap().0, "one");
     }
 
-    /// Sees to the end of the body.
-    ///
-    /// # Errors
-    /// If the encoded body is not whole.
-    pub(crate) fn end(&mut self) -> io::Result<()> {
-        match self {
-            Decoder::Plain(_) | Decoder::Waiting(..) | Decoder::Changing => Ok(()),
-            Decoder::Gzip(decoder) => decoder.try_finish(),
-            Decoder::Zlib(decoder) => decoder.try_finish(),
-            Decoder::RawDeflate(decoder) => decoder.try_finish(),
-            Decoder::Brotli(decoder) => decoder.close(),
-            Decoder::Zstd(decoder) => decoder.end(),
+    #[test]
+    fn a_bomb_is_decoded_a_slice_at_a_time() {
+        let (body, steps) = decode(&[Coding::Gzip], &gzip(&vec![0; 32 << 20]), 1 << 20).unwrap();
+        assert_eq!(body.len(), 32 << 20);
+        assert!(steps >= (32 << 20) / (SLICE * SLICES_A_STEP), "{steps}");
+    }
+
+    #[test]
+    fn an_empty_body_is_whole() {
+        for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd] {
+            assert!(decode(&[coding], b"", 1).unwrap().0.is_empty());
         }
     }
-
-    pub(crate) fn target(&self) -> Option<&Target> {
-        Some(match self {
-            Decoder::Plain(target) | Decoder::Waiting(_, target) => target,
-            Decoder::Gzip(decoder) => decoder.get_ref(),
-            Decoder::Zlib(decoder) => decoder.get_ref(),
-            Decoder::RawDeflate(decoder) => decoder.get_ref(),
-            Decoder::Brotli(decoder) => decoder.get_ref(),
-            Decoder::Zstd(decoder) => &decoder.target,
-            Decoder::Changing => return None,
-        })
-    }
-
-    /// The body that was kept in memory.
-    pub(crate) fn into_bytes(self) -> io::Result<Bytes> {
-        let target = match self {
-            Decoder::Plain(target) | Decoder::Waiting(_, target) => target,
-            Decoder::Gzip(decoder) => decoder.finish()?,
-            Decoder::Zlib(decoder) => decoder.finish()?,
-            Decoder::RawDeflate(decoder) => decoder.finish()?,
-            Decoder::Brotli(decoder) => match decoder.into_inner() {
-                Ok(target) | Err(target) => target,
-            },
-            Decoder::Zstd(decoder) => decoder.target,
-            Decoder::Changing => return Ok(Bytes::new()),
-        };
-        Ok(target.into_bytes())
-    }
-}
-
-/// Makes the decoder, which for `deflate` depends on the first byte: some servers leave zlib's header out.
-fn begin(coding: Coding, first: u8, target: Target) -> io::Result<Decoder> {
-    Ok(match coding {
-        Coding::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(target))),
-        Coding::Deflate if first & 0x0f == 8 && first >> 4 <= 7 => Decoder::Zlib(Box::new(ZlibDecoder::new(target))),
-        Coding::Deflate => Decoder::RawDeflate(Box::new(DeflateDecoder::new(target))),
-        Coding::Brotli => Decoder::Brotli(Box::new(DecompressorWriter::new(target, 16 << 10))),
-        Coding::Zstd => Decoder::Zstd(Box::new(Zstd::new(target)?)),
-    })
 }

@@ -105,6 +105,8 @@ pub struct Downloads {
     underway: HashMap<u64, Underway>,
     /// The names that this call has given, so that it does not overwrite its own files.
     given: HashSet<String>,
+    /// For each name that was not free, where to go on numbering.
+    numbers: HashMap<String, u32>,
 }
 
 struct Underway {
@@ -149,6 +151,7 @@ impl Downloads {
             max_bytes,
             underway: HashMap::new(),
             given: HashSet::new(),
+            numbers: HashMap::new(),
         })
     }
 
@@ -250,9 +253,11 @@ impl Downloads {
             let name = filename::numbered(&name, number);
             (!given.contains(&filename::folded(&name))).then_some(name)
         };
-        let path = state.part.rename(self.overwrite, free).map_err(|error| {
+        let first = self.numbers.get(&name).copied().unwrap_or(1);
+        let (path, number) = state.part.rename(self.overwrite, first, free).map_err(|error| {
             failed(ErrorKind::File, format!("the file {name:?} could not be put into {:?}: {error}", self.folder))
         })?;
+        self.numbers.insert(name, number + 1);
         if let Some(name) = path.file_name() {
             self.given.insert(filename::folded(&name.to_string_lossy()));
         }
@@ -282,8 +287,10 @@ impl Receiver for ToFile {
         state.status = Some(status);
         let meaning = if state.has_own_range { Meaning::Anew } else { state.part.meaning(status, &head.headers) };
         if let Meaning::Useless(why) = meaning {
+            // Without what is there the request makes sense again, once: it then asks for no part.
+            let again = if state.part.has_asked() { Again::Now } else { Again::Never };
             state.part.discard();
-            return Err(Failed { kind: ErrorKind::InvalidResponse, detail: why.into(), again: Again::Now });
+            return Err(Failed { kind: ErrorKind::InvalidResponse, detail: why.into(), again });
         }
         if !head.status.is_success() {
             return Ok(Target::memory(Some(ERROR_PAGE)));
@@ -291,7 +298,7 @@ impl Receiver for ToFile {
         let named = head.headers.get(CONTENT_DISPOSITION);
         state.named = named.and_then(|value| filename::from_disposition(value.as_bytes()));
         let ready = if let Meaning::GoOn = meaning {
-            state.part.go_on()
+            state.part.go_on(&head.headers)
         } else {
             let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
             state.part.begin(&head.headers, announced)
@@ -299,6 +306,23 @@ impl Receiver for ToFile {
         ready.map_err(|error| unwritable(&error))?;
         let room = self.limit.map(|limit| limit.saturating_sub(state.part.length));
         Ok(Target::sink(Box::new(ToPart(Arc::clone(&self.state))), room))
+    }
+
+    fn settle(&mut self) -> Result<bool, Failed> {
+        self.check()
+    }
+}
+
+impl ToFile {
+    /// Looks at a part when its answer has been read whole.
+    fn check(&self) -> Result<bool, Failed> {
+        let mut state = lock(&self.state);
+        let missing = state.part.missing();
+        if missing > 0 && !state.has_own_range && state.status.is_some_and(|status| (200..300).contains(&status)) {
+            let detail = format!("the server sent only a part of the file: {missing} bytes are missing");
+            return Err(Failed { kind: ErrorKind::Connection, detail, again: Again::IfIdempotent });
+        }
+        state.part.hash_some().map_err(|error| unwritable(&error))
     }
 }
 

@@ -17,10 +17,11 @@ use url::{Position, Url};
 
 use crate::client::{Client, origin};
 use crate::connect::chain;
-use crate::decode::{self, Decoder};
+use crate::decode::{self, Decoded, Decoder};
 use crate::error::{ErrorKind, Phase};
 use crate::options::Timeout;
 use crate::pool::{Body, Connection};
+use crate::redirect;
 use crate::target::Target;
 
 /// A redirect's page is read this far, so that its connection can be used again; further it is not worth it.
@@ -87,6 +88,14 @@ pub(crate) trait Receiver: Send {
     /// # Errors
     /// If the body is not wanted; it is then not read.
     fn place(&mut self, head: &response::Parts) -> Result<Target, Failed>;
+
+    /// Sees to the end of a body that has been read whole: a step of it, and whether there are more.
+    ///
+    /// # Errors
+    /// If it is not what it should be.
+    fn settle(&mut self) -> Result<bool, Failed> {
+        Ok(false)
+    }
 }
 
 /// Keeps bodies in memory, up to a limit.
@@ -253,17 +262,20 @@ async fn read(
     mut clock: Pin<&mut Clock>,
 ) -> Result<Answer, Failed> {
     let announced = body.size_hint().exact();
-    let redirects = follows && head.status.is_redirection() && head.headers.contains_key(http::header::LOCATION);
-    if redirects && announced.is_none_or(|bytes| bytes > REDIRECT_PAGE) {
-        return Ok(Answer { head, body: Bytes::new() });
+    if follows && redirect::is_one(head.status, &head.headers) {
+        // Nobody reads a redirect's page: it is thrown away as it came.
+        return skip(client, connection, outgoing, head, body, clock).await;
     }
-    let mut codings = decode::codings(head.headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes));
-    let mut target = if redirects { Target::memory(Some(REDIRECT_PAGE)) } else { receiver.place(&head)? };
+    let codings = decode::codings(head.headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes));
+    if codings.len() > decode::MOST_CODINGS {
+        return Err(Failed::lasting(ErrorKind::InvalidResponse, "the body is encoded more than five times over"));
+    }
+    let mut target = receiver.place(&head)?;
     if let (Some(bytes), true) = (announced, codings.is_empty()) {
         target.check(bytes)?;
         target.reserve(bytes);
     }
-    let mut decoder = Decoder::new(codings.pop(), target);
+    let mut decoder = Decoder::new(&codings, target);
     let mut received = 0;
     loop {
         let limit = clock.as_ref().timeout.read;
@@ -274,37 +286,67 @@ async fn read(
             Ok(Some(Err(error))) => return Err(cut(&error, received, announced)),
             Ok(Some(Ok(frame))) => frame,
         };
-        if let Ok(piece) = frame.into_data() {
-            received += piece.len() as u64;
-            decoder.push(&piece).map_err(|error| undecodable(&decoder, &error))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        received += piece.len() as u64;
+        let decoded = match decoder.push(piece) {
+            Ok(()) => decode_all(&mut decoder, clock.as_mut(), received).await,
+            Err(error) => Err(undecodable(&decoder, &error)),
+        };
+        if let Err(failed) = decoded {
+            // The beginning is enough for some; the connection is closed, with the rest in it.
+            return if decoder.target().has_its_share() {
+                Ok(Answer { head, body: decoder.into_bytes() })
+            } else {
+                Err(failed)
+            };
         }
     }
     client.pool.rest(origin(&outgoing.url), connection);
-    finish(head, decoder, &codings, receiver)
+    decoder.end();
+    decode_all(&mut decoder, clock.as_mut(), received).await?;
+    while receiver.settle()? {
+        tokio::task::yield_now().await;
+    }
+    Ok(Answer { head, body: decoder.into_bytes() })
 }
 
-/// Undoes what is left of the encodings, once the network has nothing more.
-fn finish(
-    head: response::Parts,
-    mut decoder: Decoder,
-    codings: &[decode::Coding],
-    receiver: &mut dyn Receiver,
-) -> Result<Answer, Failed> {
-    decoder.end().map_err(|error| undecodable(&decoder, &error))?;
-    let broken = |error: std::io::Error| Failed::lasting(ErrorKind::InvalidResponse, format!("its encoding: {error}"));
-    let mut body = decoder.into_bytes().map_err(broken)?;
-    for coding in codings.iter().rev() {
-        let mut next = Decoder::new(Some(*coding), receiver.place(&head)?);
-        next.push(&body).and_then(|()| next.end()).map_err(|error| undecodable(&next, &error))?;
-        body = next.into_bytes().map_err(broken)?;
+/// Decodes what has come, a slice at a time: in between, the time limit and the other requests have their turn.
+async fn decode_all(decoder: &mut Decoder, mut clock: Pin<&mut Clock>, received: u64) -> Result<(), Failed> {
+    while decoder.step().map_err(|error| undecodable(decoder, &error))? == Decoded::More {
+        if clock.as_mut().within(tokio::task::yield_now()).await.is_err() {
+            return Err(clock.passed(Phase::Body, received));
+        }
     }
-    Ok(Answer { head, body })
+    Ok(())
+}
+
+/// Reads a page that nobody wants, so that its connection can be used again, unless it is long.
+async fn skip(
+    client: &Client,
+    connection: Connection,
+    outgoing: &Outgoing,
+    head: response::Parts,
+    mut body: Incoming,
+    mut clock: Pin<&mut Clock>,
+) -> Result<Answer, Failed> {
+    let mut left = REDIRECT_PAGE;
+    while left > 0 {
+        match clock.as_mut().within(body.frame()).await {
+            Ok(Some(Ok(frame))) => left = left.saturating_sub(frame.data_ref().map_or(0, |piece| piece.len() as u64)),
+            Ok(None) => {
+                client.pool.rest(origin(&outgoing.url), connection);
+                break;
+            }
+            _ => break,
+        }
+    }
+    Ok(Answer { head, body: Bytes::new() })
 }
 
 fn undecodable(decoder: &Decoder, error: &std::io::Error) -> Failed {
     match decoder.target() {
-        Some(target) if target.is_overfull() => target.too_large(),
-        Some(target) if target.is_broken() => {
+        target if target.is_overfull() => target.too_large(),
+        target if target.is_broken() => {
             Failed::lasting(ErrorKind::File, format!("the file could not be written: {error}"))
         }
         _ => Failed::lasting(

@@ -7,6 +7,8 @@ use url::Url;
 
 /// The longest name, in bytes: file systems take 255, and a temporary name and a number need some of them.
 const LONGEST: usize = 200;
+/// The longest name that file systems take, in bytes.
+const LONGEST_GIVEN: usize = 255;
 /// The longest ending that is kept when a name is shortened.
 const LONGEST_ENDING: usize = 20;
 /// What a file is called whose URL says nothing.
@@ -46,7 +48,7 @@ pub fn check_given(name: &str) -> Result<(), String> {
             "{name:?} is no name of a file in the folder: it must have no separators, and not be empty"
         ));
     }
-    if name.len() > 255 {
+    if name.len() > LONGEST_GIVEN {
         return Err(format!("{name:?} is longer than the 255 bytes that a name may have"));
     }
     Ok(())
@@ -58,7 +60,12 @@ pub(crate) fn numbered(name: &str, number: u32) -> String {
         return name.to_owned();
     }
     let (stem, ending) = split(name);
-    format!("{stem} ({number}){ending}")
+    let numbered = format!("{stem} ({number}){ending}");
+    if numbered.len() <= LONGEST_GIVEN {
+        numbered
+    } else {
+        format!("{} ({number}){ending}", cut(stem, LONGEST - ending.len()))
+    }
 }
 
 /// The same name for file systems that know no upper and lower case.
@@ -121,11 +128,16 @@ fn shortened(name: &str) -> String {
         return name.to_owned();
     }
     let (stem, ending) = split(name);
-    let mut end = LONGEST - ending.len();
-    while !stem.is_char_boundary(end) {
+    format!("{}{ending}", cut(stem, LONGEST - ending.len()))
+}
+
+/// The beginning of a text, of at most so many bytes.
+fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}{ending}", stem[..end].trim_end())
+    text[..end].trim_end()
 }
 
 /// The parameters of a header, with quoted values read as they are meant.

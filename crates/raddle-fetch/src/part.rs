@@ -20,6 +20,8 @@ use crate::checksum::{Checksum, hex};
 
 /// From this size on the note is written at the start, so that even a killed process leaves something to go on with.
 const NOTED_AT_ONCE: u64 = 1 << 20;
+/// What of an old part is read and hashed in a step: about a millisecond.
+const HASHED_AT_ONCE: usize = 1 << 20;
 /// Parts of one URL that may be under way in one folder.
 const MOST: u32 = 1000;
 const FIRST_LINE: &str = "raddle download 1";
@@ -36,8 +38,12 @@ pub(crate) struct Part {
     pub(crate) resumed: bool,
     checksum: Option<Checksum>,
     hasher: Option<Box<dyn DynDigest + Send>>,
+    /// What of the beginning is to be hashed still, and from where on.
+    unhashed: Option<(Box<dyn DynDigest + Send>, u64)>,
     /// The range that the last request asked for begins here.
     asked: u64,
+    /// The size of the whole file, as far as the server tells it.
+    total: Option<u64>,
 }
 
 /// What an answer means for a part.
@@ -62,7 +68,9 @@ impl Part {
             resumed: false,
             checksum,
             hasher: None,
+            unhashed: None,
             asked: 0,
+            total: None,
         }
     }
 
@@ -93,9 +101,7 @@ impl Part {
             206 if headers.contains_key(CONTENT_ENCODING) => {
                 Meaning::Useless("the server sent a part in another encoding")
             }
-            206 if range_start(headers) != Some(self.asked) => {
-                Meaning::Useless("the server sent another part of the file")
-            }
+            206 if !self.is_the_rest(headers) => Meaning::Useless("the server sent another part of the file"),
             206 if validator(headers).is_some_and(|new| Some(new) != self.validator) => {
                 Meaning::Useless("the file has changed on the server")
             }
@@ -103,6 +109,40 @@ impl Part {
             416 if self.asked > 0 => Meaning::Useless("the file has become shorter on the server"),
             _ => Meaning::Anew,
         }
+    }
+
+    /// Whether a `Content-Range` begins where this part ends, and speaks of the same file.
+    fn is_the_rest(&self, headers: &HeaderMap) -> bool {
+        range(headers).is_some_and(|range| {
+            let is_same = self.total.is_none() || range.total.is_none() || self.total == range.total;
+            range.start == self.asked && is_same
+        })
+    }
+
+    /// Whether the last request asked for the rest of a file.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.asked > 0
+    }
+
+    /// What is missing at the end of an answer; the server may send less than was asked for.
+    pub(crate) fn missing(&self) -> u64 {
+        self.total.map_or(0, |total| total.saturating_sub(self.length))
+    }
+
+    /// Hashes a piece of what was there before; returns whether there is more of it.
+    pub(crate) fn hash_some(&mut self) -> io::Result<bool> {
+        let Some((mut hasher, at)) = self.unhashed.take() else { return Ok(false) };
+        let (_, file) = self.file.as_mut().ok_or_else(no_file)?;
+        let mut piece = vec![0; HASHED_AT_ONCE];
+        file.seek(SeekFrom::Start(at))?;
+        let bytes = file.read(&mut piece)?;
+        if bytes == 0 {
+            self.hasher = Some(hasher);
+            return Ok(false);
+        }
+        hasher.update(&piece[..bytes]);
+        self.unhashed = Some((hasher, at + bytes as u64));
+        Ok(true)
     }
 
     /// Makes the file ready for its first byte.
@@ -117,6 +157,8 @@ impl Part {
         self.length = 0;
         self.resumed = false;
         self.hasher = self.checksum.as_ref().map(Checksum::hasher);
+        self.unhashed = None;
+        self.total = announced.filter(|_| !headers.contains_key(CONTENT_ENCODING));
         self.validator = validator(headers).filter(|_| !headers.contains_key(CONTENT_ENCODING));
         if announced.is_none_or(|bytes| bytes >= NOTED_AT_ONCE) {
             self.note()?;
@@ -125,21 +167,13 @@ impl Part {
     }
 
     /// Makes the file ready for the rest.
-    pub(crate) fn go_on(&mut self) -> io::Result<()> {
+    pub(crate) fn go_on(&mut self, headers: &HeaderMap) -> io::Result<()> {
         self.resumed = true;
+        self.total = range(headers).and_then(|range| range.total).or(self.total);
+        // The whole is hashed when it is there, a piece at a time.
+        self.hasher = None;
+        self.unhashed = self.checksum.as_ref().map(|checksum| (checksum.hasher(), 0));
         let (_, file) = self.file.as_mut().ok_or_else(no_file)?;
-        if let Some(checksum) = &self.checksum {
-            let mut hasher = checksum.hasher();
-            file.seek(SeekFrom::Start(0))?;
-            let mut piece = vec![0; 64 << 10];
-            loop {
-                match file.read(&mut piece)? {
-                    0 => break,
-                    bytes => hasher.update(&piece[..bytes]),
-                }
-            }
-            self.hasher = Some(hasher);
-        }
         file.seek(SeekFrom::Start(self.length)).map(drop)
     }
 
@@ -160,10 +194,15 @@ impl Part {
         Ok(Some(checksum.to_string()))
     }
 
-    /// Gives the file the name that it will have. `taken` says whether a name is not to be had.
-    pub(crate) fn rename(&mut self, overwrite: bool, name: impl Fn(u32) -> Option<String>) -> io::Result<PathBuf> {
+    /// Gives the file the first name from `number` on that is to be had, and returns it with its number.
+    pub(crate) fn rename(
+        &mut self,
+        overwrite: bool,
+        number: u32,
+        name: impl Fn(u32) -> Option<String>,
+    ) -> io::Result<(PathBuf, u32)> {
         let (path, _) = self.file.as_ref().ok_or_else(no_file)?;
-        for number in 1..=u32::MAX {
+        for number in number..=u32::MAX {
             let Some(name) = name(number) else { continue };
             let to = self.folder.join(name);
             match put(path, &to, overwrite) {
@@ -172,7 +211,7 @@ impl Part {
                 Ok(()) => {
                     remove_note(path);
                     self.file = None;
-                    return Ok(to);
+                    return Ok((to, number));
                 }
             }
         }
@@ -186,7 +225,7 @@ impl Part {
             // A file that cannot be removed is in the way of nobody: the next download begins it anew.
             let _ = std::fs::remove_file(path);
         }
-        (self.length, self.validator, self.resumed) = (0, None, false);
+        (self.length, self.validator, self.resumed, self.total) = (0, None, false, None);
     }
 
     /// Leaves what is there for a later call, if that can go on with it.
@@ -333,7 +372,21 @@ fn validator(headers: &HeaderMap) -> Option<String> {
     is_old.then(|| text.to_owned())
 }
 
-fn range_start(headers: &HeaderMap) -> Option<u64> {
+/// What a `Content-Range` says.
+struct Range {
+    start: u64,
+    total: Option<u64>,
+}
+
+/// Reads `bytes start-end/total`; `None` for what is not well formed.
+fn range(headers: &HeaderMap) -> Option<Range> {
     let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    text.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
+    let (bytes, total) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
+    let (start, end) = bytes.split_once('-')?;
+    let (start, end): (u64, u64) = (start.trim().parse().ok()?, end.trim().parse().ok()?);
+    let total = match total.trim() {
+        "*" => None,
+        digits => Some(digits.parse::<u64>().ok()?),
+    };
+    (start <= end && total.is_none_or(|total| end < total)).then_some(Range { start, total })
 }

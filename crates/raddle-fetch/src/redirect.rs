@@ -11,9 +11,14 @@ use crate::error::ErrorKind;
 use crate::exchange::{Failed, Outgoing};
 use crate::request::check_scheme;
 
+/// Whether an answer leads elsewhere. Other statuses of 3xx are answers, even with a `Location`.
+pub(crate) fn is_one(status: StatusCode, headers: &HeaderMap) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) && headers.contains_key(LOCATION)
+}
+
 /// The target of a redirect; `None` if the answer is none.
 pub(crate) fn target(status: StatusCode, headers: &HeaderMap, from: &Url) -> Option<Result<Url, Failed>> {
-    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+    if !is_one(status, headers) {
         return None;
     }
     let location = headers.get(LOCATION)?;

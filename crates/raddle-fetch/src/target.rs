@@ -23,6 +23,7 @@ pub(crate) struct Target {
     room: u64,
     is_overfull: bool,
     is_broken: bool,
+    wants_a_share: bool,
 }
 
 enum Place {
@@ -35,18 +36,28 @@ impl Target {
         Self::new(Place::Memory(Vec::new()), limit)
     }
 
+    /// A place for the beginning of a body, which is enough.
+    pub(crate) fn beginning(limit: u64) -> Self {
+        Self { wants_a_share: true, ..Self::memory(Some(limit)) }
+    }
+
+    /// Whether it has the beginning that it wants, and nothing else.
+    pub(crate) fn has_its_share(&self) -> bool {
+        self.wants_a_share && self.is_overfull
+    }
+
     pub(crate) fn sink(sink: Box<dyn Sink>, limit: Option<u64>) -> Self {
         Self::new(Place::Sink(sink), limit)
     }
 
     fn new(place: Place, limit: Option<u64>) -> Self {
         let limit = limit.unwrap_or(u64::MAX);
-        Self { place, limit, room: limit, is_overfull: false, is_broken: false }
+        Self { place, limit, room: limit, is_overfull: false, is_broken: false, wants_a_share: false }
     }
 
     /// Refuses a body that announces more than may come.
     pub(crate) fn check(&self, announced: u64) -> Result<(), Failed> {
-        if announced > self.room { Err(self.too_large()) } else { Ok(()) }
+        if announced > self.room && !self.wants_a_share { Err(self.too_large()) } else { Ok(()) }
     }
 
     pub(crate) fn too_large(&self) -> Failed {
@@ -85,6 +96,10 @@ impl Write for Target {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         let Some(room) = self.room.checked_sub(piece.len() as u64) else {
             self.is_overfull = true;
+            if let (true, Place::Memory(memory)) = (self.wants_a_share, &mut self.place) {
+                memory.extend_from_slice(&piece[..usize::try_from(self.room).unwrap_or(0)]);
+                self.room = 0;
+            }
             return Err(io::Error::other("the body is larger than allowed"));
         };
         self.room = room;
