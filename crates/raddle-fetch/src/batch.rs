@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::client::{Client, origin};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Again, Answer, Failed, InMemory, Receiver, exchange};
+use crate::exchange::{Again, Answer, Course, Failed, InMemory, Receiver, exchange};
 use crate::job::{self, Job, Purpose};
 use crate::options::Options;
 use crate::request::Request;
@@ -134,6 +134,7 @@ impl Batch {
             Some(rate) => return Err(invalid(format!("rate= is requests a second: more than 0, not {rate}"))),
         };
         let session = Session::take(&options.client).map_err(invalid)?;
+        session.client().pool.expect(options.concurrency);
         let agent = defaults.get(USER_AGENT).and_then(|value| value.to_str().ok()).map(robots::product);
         Ok(Self {
             session: Some(session),
@@ -404,7 +405,7 @@ fn host(job: &Job) -> String {
 
 /// One exchange of a job, with the cookies of the call.
 async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Box<Job>) -> Done {
-    let start = Instant::now();
+    let mut course = Course { started: Instant::now(), resent: 0 };
     if let Some(jar) = &call.jar {
         put_cookies(jar, &mut job);
     }
@@ -412,7 +413,7 @@ async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Box<Jo
     let result = match job.receiver.prepare(&mut job.outgoing.headers) {
         Ok(()) => {
             let (timeout, spent) = (job.timeout, job.spent);
-            exchange(&client, &job.outgoing, timeout, spent, follows, &mut *job.receiver, &mut job.resent).await
+            exchange(&client, &job.outgoing, timeout, spent, follows, &mut *job.receiver, &mut course).await
         }
         Err(failed) => Err(failed),
     };
@@ -421,7 +422,8 @@ async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Box<Jo
         let cookies = texts.filter_map(|text| RawCookie::parse(text.to_owned()).ok());
         lock(jar).store_response_cookies(cookies, &job.outgoing.url);
     }
-    Done { job, host, elapsed: start.elapsed(), result }
+    job.resent += course.resent;
+    Done { job, host, elapsed: course.started.elapsed(), result }
 }
 
 fn put_cookies(jar: &Mutex<CookieStore>, job: &mut Job) {

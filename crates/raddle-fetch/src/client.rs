@@ -1,19 +1,24 @@
 //! What requests are sent with: a connector and the connections that it has made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use url::{Position, Url};
 
 use crate::connect::{ConnectFailed, Connector};
 use crate::error::ErrorKind;
 use crate::options::ClientOptions;
-use crate::pool::{Connection, Pool};
+use crate::pool::{Connection, Pool, Streams};
 
 /// Windows of HTTP/2, in bytes: a guess that lets one stream fill a fast, distant line.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// A connection of HTTP/2 that says nothing for so long is asked for a sign of life, and has so long to give one.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connector and connections.
 pub(crate) struct Client {
@@ -51,17 +56,28 @@ impl Client {
             kind: ErrorKind::Connection,
             detail: format!("the connection broke before the first request ({error})"),
             may_pass: true,
+            lacks_files: false,
         };
         if opened.is_http2 {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT)
+                // Until the server has said how many streams it allows, which comes with its first word.
+                .initial_max_send_streams(1)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .handshake(opened.stream)
                 .await
                 .map_err(failed)?;
-            tokio::spawn(connection);
-            self.pool.share(origin(url), sender.clone());
-            return Ok(Connection::Http2(sender));
+            let streams = Arc::<Streams>::default();
+            let (allowed, mut connection) = (Arc::clone(&streams), Box::pin(connection));
+            tokio::spawn(std::future::poll_fn(move |context| {
+                let ended = connection.as_mut().poll(context);
+                allowed.allow(connection.current_max_send_streams());
+                ended
+            }));
+            return Ok(self.pool.share(origin(url), sender, streams));
         }
         let (sender, connection) = http1::Builder::new()
             .allow_obsolete_multiline_headers_in_responses(true)

@@ -36,11 +36,13 @@ pub(crate) struct ConnectFailed {
     pub(crate) detail: String,
     /// Whether another attempt may end otherwise.
     pub(crate) may_pass: bool,
+    /// Whether the process has no file descriptor left.
+    pub(crate) lacks_files: bool,
 }
 
 impl ConnectFailed {
     fn lasting(kind: ErrorKind, detail: String) -> Self {
-        Self { kind, detail, may_pass: false }
+        Self { kind, detail, may_pass: false, lacks_files: false }
     }
 }
 
@@ -123,6 +125,7 @@ impl Connector {
             kind: ErrorKind::Connection,
             detail: format!("the proxy {} refused the tunnel: {}", shown(proxy.uri()), chain(error)),
             may_pass: false,
+            lacks_files: false,
         };
         if scheme.starts_with("socks") {
             let mut socks = SocksV5::new(proxy.uri().clone(), Once(Some(first))).local_dns(scheme == "socks5");
@@ -270,13 +273,24 @@ fn tcp_failure(error: &(dyn StdError + 'static), authority: &str) -> ConnectFail
             kind: ErrorKind::Dns,
             detail: format!("the name {host:?} has no address ({text}): check its spelling, and the network"),
             may_pass: failed.text.contains("emporary"),
+            lacks_files: false,
         };
     }
-    let cause = find::<std::io::Error>(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let cause = find::<std::io::Error>(error);
+    let number = cause.and_then(std::io::Error::raw_os_error);
+    if let Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) = number.map(rustix::io::Errno::from_raw_os_error)
+    {
+        let detail = "this process has no file descriptor left for a connection: raise its limit (ulimit -n), or lower \
+                      concurrency=";
+        let kind = ErrorKind::Connection;
+        return ConnectFailed { kind, detail: detail.into(), may_pass: true, lacks_files: true };
+    }
+    let cause = cause.map_or_else(|| error.to_string(), ToString::to_string);
     ConnectFailed {
         kind: ErrorKind::Connection,
         detail: format!("no connection to {authority} ({cause}): is the server running, and the port right?"),
         may_pass: true,
+        lacks_files: false,
     }
 }
 
@@ -290,6 +304,7 @@ fn tls_failure(error: &std::io::Error, host: &str) -> ConnectFailed {
                     "the connection to {host} broke in the TLS handshake ({error}): does this port speak TLS?"
                 ),
                 may_pass: true,
+                lacks_files: false,
             };
         }
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {

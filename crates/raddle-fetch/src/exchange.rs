@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 use url::{Position, Url};
 
 use crate::client::{Client, origin};
-use crate::connect::chain;
+use crate::connect::{ConnectFailed, chain};
 use crate::decode::{self, Decoded, Decoder};
 use crate::error::{ErrorKind, Phase};
 use crate::options::Timeout;
@@ -31,6 +31,9 @@ const REDIRECT_PAGE: u64 = 64 << 10;
 /// 2 s at least. One that breaks sooner breaks because of the request.
 const STALE: Duration = Duration::from_secs(1);
 
+/// Turns of the event loop in which connections that were dropped are closed.
+const CLOSING_TURNS: usize = 8;
+
 /// What is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
@@ -38,6 +41,14 @@ pub(crate) struct Outgoing {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+}
+
+/// What an exchange tells of its course.
+pub(crate) struct Course {
+    /// When the request was sent, or began to connect.
+    pub(crate) started: std::time::Instant,
+    /// How often it was sent again because the server had closed a resting connection.
+    pub(crate) resent: u32,
 }
 
 /// What came back.
@@ -114,7 +125,7 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
 
 /// Sends a request and reads its answer; `spent` counts from earlier steps of the same attempt.
 ///
-/// `resent` counts how often it was sent again because the server had closed a resting connection.
+/// `course` is told what does not count: waits for a stream, and connections that the server had closed.
 pub(crate) async fn exchange(
     client: &Client,
     outgoing: &Outgoing,
@@ -122,7 +133,7 @@ pub(crate) async fn exchange(
     spent: Duration,
     follows: bool,
     receiver: &mut dyn Receiver,
-    resent: &mut u32,
+    course: &mut Course,
 ) -> Result<Answer, Failed> {
     let mut clock = pin!(Clock::start(timeout, spent));
     loop {
@@ -133,14 +144,27 @@ pub(crate) async fn exchange(
             // Boxed, because it is rare and large: each exchange is moved to its place as a whole.
             None => Box::pin(connect(client, outgoing, clock.as_mut())).await?,
         };
+        if connection.is_http2() {
+            if !Box::pin(connection.admit()).await {
+                continue;
+            }
+            // The wait for a stream is a queue: the time limits begin behind it.
+            clock.set(Clock::start(timeout, spent));
+            course.started = std::time::Instant::now();
+        }
         match send(client, &mut connection, outgoing, clock.as_mut()).await {
             Ok((head, body)) => return read(client, connection, outgoing, head, body, follows, receiver, clock).await,
             // The server had closed a connection that rested: that is no answer to this request.
             Err(failed) if rest.is_some_and(|rest| is_stale(&failed, &outgoing.method, rest)) => {
                 client.pool.forget(origin(&outgoing.url));
-                *resent += u32::from(failed.again != Again::Always);
+                course.resent += u32::from(failed.again != Again::Always);
             }
-            Err(failed) => return Err(failed),
+            Err(failed) => {
+                if let ErrorKind::Timeout(_) = failed.kind {
+                    client.pool.doubt(origin(&outgoing.url), &connection);
+                }
+                return Err(failed);
+            }
         }
     }
 }
@@ -158,7 +182,17 @@ fn is_stale(failed: &Failed, method: &Method, rest: Duration) -> bool {
 async fn connect(client: &Client, outgoing: &Outgoing, mut clock: Pin<&mut Clock>) -> Result<Connection, Failed> {
     let limit = clock.as_ref().timeout.connect;
     clock.as_mut().limit(limit);
-    match clock.as_mut().within(client.connect(&outgoing.url)).await {
+    let mut connected = clock.as_mut().within(client.connect(&outgoing.url)).await;
+    if let Ok(Err(ConnectFailed { lacks_files: true, .. })) = &connected
+        && client.pool.forget_all()
+    {
+        // Those that rest are closed when their tasks have had their turn.
+        for _ in 0..CLOSING_TURNS {
+            tokio::task::yield_now().await;
+        }
+        connected = clock.as_mut().within(client.connect(&outgoing.url)).await;
+    }
+    match connected {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(failed)) => Err(Failed {
             kind: failed.kind,
@@ -191,7 +225,7 @@ async fn send(
                 })
                 .await
         }
-        Connection::Http2(sender) => {
+        Connection::Http2(sender, ..) => {
             clock
                 .as_mut()
                 .within(async {
@@ -281,7 +315,10 @@ async fn read(
         let limit = clock.as_ref().timeout.read;
         clock.as_mut().limit(limit);
         let frame = match clock.as_mut().within(body.frame()).await {
-            Err(_) => return Err(clock.passed(Phase::Body, received)),
+            Err(_) => {
+                client.pool.doubt(origin(&outgoing.url), &connection);
+                return Err(clock.passed(Phase::Body, received));
+            }
             Ok(None) => break,
             Ok(Some(Err(error))) => return Err(cut(&error, received, announced)),
             Ok(Some(Ok(frame))) => frame,
