@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::client::{Client, origin};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Again, Answer, Course, Failed, InMemory, Receiver, exchange};
+use crate::exchange::{Again, Answer, Beginning, Course, Failed, InMemory, Receiver, exchange};
 use crate::job::{self, Job, Purpose};
 use crate::options::Options;
 use crate::request::Request;
@@ -161,7 +161,7 @@ impl Batch {
     pub(crate) fn push_to(&mut self, index: u64, item: Result<Request, Error>, receiver: Box<dyn Receiver>) {
         match item {
             Ok(request) => {
-                let mut job = Box::new(Job::new(index, request, &self.call.options, &self.call.defaults));
+                let mut job = Box::new(Job::new(index, request, &self.call.options));
                 job.receiver = receiver;
                 self.submit(job);
             }
@@ -183,6 +183,12 @@ impl Batch {
     /// Requests that wait for their turn.
     pub fn waiting(&self) -> usize {
         self.schedule.waiting() + self.asking
+    }
+
+    /// Says how many outcomes that were taken nobody has read: they take the places of requests, so that nothing is fetched
+    /// far ahead of its reader.
+    pub fn hold(&mut self, unread: usize) {
+        self.schedule.hold(unread);
     }
 
     /// Requests that are under way.
@@ -283,15 +289,21 @@ impl Batch {
         }
         let site: Box<str> = origin(&job.outgoing.url).into();
         match self.robots.get_mut(&site) {
-            Some(Robots::Known(rules)) => match rules.allow(&self.call.agent, job.outgoing.url.as_str()) {
-                Ok(()) => self.schedule.push(&host(&job), job.index, job),
-                Err(why) => self.fail(&job, Failed::lasting(ErrorKind::Robots, why), Duration::ZERO),
-            },
+            Some(Robots::Known(rules)) => {
+                match rules.allow(job.agent().as_deref().unwrap_or(&self.call.agent), job.outgoing.url.as_str()) {
+                    Ok(()) => self.schedule.push(&host(&job), job.index, job),
+                    Err(why) => self.fail(&job, Failed::lasting(ErrorKind::Robots, why), Duration::ZERO),
+                }
+            }
             Some(Robots::Asked(waiting)) => {
                 waiting.push(job);
                 self.asking += 1;
             }
             None => {
+                if self.robots.len() >= SITES {
+                    // Those that are asked for again are asked again.
+                    self.robots.retain(|_, robots| matches!(robots, Robots::Asked(_)));
+                }
                 let question = self.robots_job(&job, &site);
                 self.robots.insert(site, Robots::Asked(vec![job]));
                 self.asking += 1;
@@ -307,9 +319,9 @@ impl Batch {
         let request =
             Request { method: Method::GET, url, headers: HeaderMap::new(), body: bytes::Bytes::new(), timeout: None };
         let options = Options { params: Vec::new(), ..self.call.options.clone() };
-        let mut question = Box::new(Job::new(job.index, request, &options, &self.call.defaults));
+        let mut question = Box::new(Job::new(job.index, request, &options));
         question.purpose = Purpose::Robots(site.into());
-        question.receiver = Box::new(InMemory(Some(robots::LARGEST)));
+        question.receiver = Box::new(Beginning(robots::LARGEST));
         question
     }
 
@@ -328,6 +340,7 @@ impl Batch {
         match result {
             Ok(answer) => self.conclude_answer(job, host, answer, elapsed),
             Err(failed) => {
+                self.schedule.relax(host);
                 let wait = retry::after_failure(&self.call.options, job.attempts, &job.outgoing.method, &failed);
                 match wait {
                     Some(_) if failed.again == Again::Now => self.submit(job),
@@ -341,9 +354,11 @@ impl Batch {
 
     fn conclude_answer(&mut self, mut job: Box<Job>, host: HostId, answer: Answer, elapsed: Duration) {
         let options = &self.call.options;
-        if options.redirects > 0 {
-            match job.follow(&answer.head, options.redirects) {
+        let redirects = redirects_of(&job, options);
+        if redirects > 0 {
+            match job.follow(&answer.head, redirects) {
                 Some(Ok(())) => {
+                    self.schedule.relax(host);
                     job.spent += elapsed;
                     return self.submit(job);
                 }
@@ -358,6 +373,7 @@ impl Batch {
             }
             return self.retry(job, wait.time);
         }
+        self.schedule.relax(host);
         if let Purpose::Robots(site) = &job.purpose {
             let rules = Rules::of(Some((status, &answer.body)));
             return self.learn_robots(&site.clone(), rules);
@@ -399,17 +415,26 @@ enum Woken {
     Time,
 }
 
+/// How many redirects a job may go along.
+fn redirects_of(job: &Job, options: &Options) -> usize {
+    match job.purpose {
+        Purpose::Item => options.redirects,
+        Purpose::Robots(_) => options.redirects.max(ROBOTS_REDIRECTS),
+    }
+}
+
 fn host(job: &Job) -> String {
     job.host().to_owned()
 }
 
 /// One exchange of a job, with the cookies of the call.
 async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Box<Job>) -> Done {
+    job.complete(&call.defaults);
     let mut course = Course { started: Instant::now(), resent: 0 };
     if let Some(jar) = &call.jar {
         put_cookies(jar, &mut job);
     }
-    let follows = call.options.redirects > 0;
+    let follows = redirects_of(&job, &call.options) > 0;
     let result = match job.receiver.prepare(&mut job.outgoing.headers) {
         Ok(()) => {
             let (timeout, spent) = (job.timeout, job.spent);

@@ -12,6 +12,7 @@ use crate::options::{Options, Timeout};
 use crate::redirect;
 use crate::request::Request;
 use crate::response::{Headers, Response, ResponseParts};
+use crate::robots;
 
 /// What a job is for.
 pub(crate) enum Purpose {
@@ -37,22 +38,22 @@ pub(crate) struct Job {
     pub(crate) redirects: Vec<Box<str>>,
     /// Cookies of the caller's own, which those of the jar join.
     pub(crate) own_cookies: Option<HeaderValue>,
+    /// Whether the headers of the call have been joined to its own.
+    is_complete: bool,
 }
 
 impl Job {
-    /// Joins what the call says and what the request says, which counts more.
-    pub(crate) fn new(index: u64, request: Request, options: &Options, defaults: &HeaderMap) -> Self {
-        let Request { method, mut url, headers: own, body, timeout } = request;
+    /// A job for a request. Its headers are its own only: while it waits it is to be small.
+    pub(crate) fn new(index: u64, request: Request, options: &Options) -> Self {
+        let Request { method, mut url, headers, body, timeout } = request;
         if !options.params.is_empty() {
             url.query_pairs_mut().extend_pairs(&options.params);
         }
-        let mut headers = defaults.clone();
-        // `extend` replaces what is there under the same name, and keeps names that repeat.
-        headers.extend(own);
         Self {
             index,
             purpose: Purpose::Item,
-            own_cookies: headers.get(COOKIE).cloned(),
+            own_cookies: None,
+            is_complete: false,
             outgoing: Outgoing { method, url, headers, body },
             receiver: Box::new(InMemory(options.max_bytes)),
             timeout: timeout.unwrap_or(options.timeout),
@@ -61,6 +62,24 @@ impl Job {
             spent: Duration::ZERO,
             redirects: Vec::new(),
         }
+    }
+
+    /// Joins what the call says and what the request says, which counts more.
+    pub(crate) fn complete(&mut self, defaults: &HeaderMap) {
+        if self.is_complete {
+            return;
+        }
+        self.is_complete = true;
+        let own = std::mem::replace(&mut self.outgoing.headers, defaults.clone());
+        // `extend` replaces what is there under the same name, and keeps names that repeat.
+        self.outgoing.headers.extend(own);
+        self.own_cookies = self.outgoing.headers.get(COOKIE).cloned();
+    }
+
+    /// The name by which the request itself wants to be known to robots.txt, if it has one.
+    pub(crate) fn agent(&self) -> Option<String> {
+        let product = robots::product(self.outgoing.headers.get(USER_AGENT)?.to_str().ok()?);
+        Some(product).filter(|product| !product.is_empty())
     }
 
     pub(crate) fn host(&self) -> &str {

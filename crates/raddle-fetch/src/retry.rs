@@ -35,8 +35,9 @@ pub(crate) fn after_status(
     }
     match headers.get(RETRY_AFTER).and_then(|value| read_retry_after(value.as_bytes(), SystemTime::now())) {
         Some(wait) if wait > options.longest_wait => None,
-        // The server says that it did nothing and wants to be asked again: that is safe for any method.
-        Some(wait) => Some(Wait { time: wait, is_for_the_host: status == 429 }),
+        // 429 says that nothing was done; a 503 of something in between may come when it was.
+        Some(_) if status != 429 && !is_idempotent(method) => None,
+        Some(wait) => Some(Wait { time: wait, is_for_the_host: true }),
         None if is_idempotent(method) => {
             Some(Wait { time: backoff(attempts).min(options.longest_wait), is_for_the_host: false })
         }
@@ -48,7 +49,7 @@ pub(crate) fn after_status(
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wait {
     pub(crate) time: Duration,
-    /// Whether the server speaks of all our requests (429), so that its other requests wait too.
+    /// Whether the server named it, so that its other requests wait too.
     pub(crate) is_for_the_host: bool,
 }
 
@@ -99,6 +100,14 @@ mod tests {
         assert_eq!(wait(Method::GET, "3600"), None);
         assert_eq!(after_status(&options, 1, &Method::POST, 503, &HeaderMap::new()), None);
         assert_eq!(after_status(&options, 1, &Method::GET, 404, &headers("3")), None);
+    }
+
+    #[test]
+    fn an_unavailable_server_is_asked_again_only_for_what_is_safe_to_repeat() {
+        let options = Options::default();
+        let wait = |method| after_status(&options, 1, &method, 503, &headers("3"));
+        assert_eq!(wait(Method::GET), Some(Wait { time: Duration::from_secs(3), is_for_the_host: true }));
+        assert_eq!(wait(Method::POST), None);
     }
 
     #[test]

@@ -19,6 +19,8 @@ struct Host<T> {
     expected: usize,
     /// No start before this moment.
     free_at: Option<Instant>,
+    /// It has asked for patience: one request at a time, until one is answered.
+    is_probed: bool,
     /// Its entry in `ready`.
     listed: Option<(usize, u64)>,
 }
@@ -50,6 +52,7 @@ pub(crate) struct Schedule<T> {
     ready: BTreeSet<(usize, u64, HostId)>,
     later: BinaryHeap<Reverse<Later<T>>>,
     running: usize,
+    unread: usize,
     queued: usize,
     delayed: usize,
     events: u64,
@@ -67,6 +70,7 @@ impl<T> Schedule<T> {
             ready: BTreeSet::new(),
             later: BinaryHeap::new(),
             running: 0,
+            unread: 0,
             queued: 0,
             delayed: 0,
             events: 0,
@@ -75,7 +79,7 @@ impl<T> Schedule<T> {
 
     /// Slots that nobody uses.
     pub(crate) fn free_slots(&self) -> usize {
-        self.concurrency.saturating_sub(self.running)
+        self.concurrency.saturating_sub(self.running + self.unread)
     }
 
     /// Jobs that wait, for whatever reason.
@@ -117,9 +121,10 @@ impl<T> Schedule<T> {
         self.schedule(at, id, Event::Back(order, job));
     }
 
-    /// Lets no request to a host start before `until`.
+    /// Lets no request to a host start before `until`, and then one at a time until [`Schedule::relax`].
     pub(crate) fn pause(&mut self, id: HostId, until: Instant) {
         let Some(host) = self.hosts[id].as_mut() else { return };
+        host.is_probed = true;
         if host.free_at.is_none_or(|at| at < until) {
             host.free_at = Some(until);
             self.list(id);
@@ -127,10 +132,23 @@ impl<T> Schedule<T> {
         }
     }
 
+    /// Notes that a host answers as usual.
+    pub(crate) fn relax(&mut self, id: HostId) {
+        if let Some(host) = self.hosts[id].as_mut().filter(|host| host.is_probed) {
+            host.is_probed = false;
+            self.list(id);
+        }
+    }
+
+    /// Says how many outcomes nobody has read: they take the places of requests.
+    pub(crate) fn hold(&mut self, unread: usize) {
+        self.unread = unread;
+    }
+
     /// The next job to start, if there is a slot and a host that may.
     pub(crate) fn start(&mut self, now: Instant) -> Option<(HostId, T)> {
         self.settle(now);
-        if self.running >= self.concurrency {
+        if self.free_slots() == 0 {
             return None;
         }
         let (_, _, id) = self.ready.pop_first()?;
@@ -197,8 +215,15 @@ impl<T> Schedule<T> {
         if let Some(id) = self.names.get(name) {
             return *id;
         }
-        let host =
-            Host { name: name.into(), queue: VecDeque::new(), running: 0, expected: 0, free_at: None, listed: None };
+        let host = Host {
+            name: name.into(),
+            queue: VecDeque::new(),
+            running: 0,
+            expected: 0,
+            free_at: None,
+            is_probed: false,
+            listed: None,
+        };
         let id = self.vacant.pop().unwrap_or(self.hosts.len());
         if id == self.hosts.len() {
             self.hosts.push(Some(host));
@@ -212,7 +237,8 @@ impl<T> Schedule<T> {
     /// Puts a host into `ready`, or out of it, as its state is.
     fn list(&mut self, id: HostId) {
         let Some(host) = self.hosts[id].as_mut() else { return };
-        let may_start = host.running < self.per_host && host.free_at.is_none();
+        let most = if host.is_probed { 1 } else { self.per_host };
+        let may_start = host.running < most && host.free_at.is_none();
         let wanted = host.queue.front().filter(|_| may_start).map(|(order, _)| (host.running, *order));
         if host.listed == wanted {
             return;
@@ -361,7 +387,38 @@ mod tests {
         schedule.pause(host, now + Duration::from_secs(2));
         schedule.pause(host, now + Duration::from_secs(1));
         assert_eq!(starts(&mut schedule, now + Duration::from_secs(1)), []);
+        assert_eq!(starts(&mut schedule, now + Duration::from_secs(2)), []);
+        schedule.finish(host);
         assert_eq!(starts(&mut schedule, now + Duration::from_secs(2)), [1]);
+    }
+
+    #[test]
+    fn a_host_that_asked_for_patience_is_probed_before_it_is_used_again() {
+        let mut schedule = Schedule::new(5, None, NO_GAP);
+        let now = Instant::now();
+        schedule.push("a", 0, 0);
+        let (host, _) = schedule.start(now).unwrap();
+        schedule.pause(host, now + Duration::from_secs(1));
+        for order in 1..4 {
+            schedule.push("a", order, order);
+        }
+        schedule.finish(host);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(starts(&mut schedule, later), [1]);
+        schedule.relax(host);
+        assert_eq!(starts(&mut schedule, later), [2, 3]);
+    }
+
+    #[test]
+    fn outcomes_that_nobody_reads_take_the_places_of_requests() {
+        let mut schedule = Schedule::new(3, None, NO_GAP);
+        for order in 0..4 {
+            schedule.push("a", order, order);
+        }
+        schedule.hold(2);
+        assert_eq!(starts(&mut schedule, Instant::now()), [0]);
+        schedule.hold(0);
+        assert_eq!(starts(&mut schedule, Instant::now()), [1, 2]);
     }
 
     #[test]

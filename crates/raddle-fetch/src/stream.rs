@@ -37,6 +37,8 @@ struct State {
     is_closed: bool,
     is_cancelled: bool,
     is_hungry: bool,
+    /// Requests wait for outcomes to be taken.
+    is_held: bool,
     has_ended: bool,
     /// Written to when there is news, for event loops that watch its other end.
     doorbell: Option<UnixStream>,
@@ -168,6 +170,11 @@ impl Stream {
         state.is_rung = false;
         let taken: Vec<_> = state.outbox.drain(..).collect();
         state.outstanding -= taken.len();
+        let was_held = std::mem::take(&mut state.is_held);
+        drop(state);
+        if was_held {
+            self.shared.bell.notify_one();
+        }
         taken
     }
 
@@ -237,6 +244,9 @@ fn drive(mut batch: Batch, shared: &Shared) {
         if state.is_closed {
             batch.close();
         }
+        batch.hold(state.outbox.len());
+        // Whoever takes outcomes rings then; it is asked for under the lock, so that no taking is missed.
+        state.is_held = !state.outbox.is_empty();
         drop(state);
         let step = batch.step(None, eagerness, Some(&shared.bell));
         let mut state = shared.lock();
