@@ -103,6 +103,8 @@ pub struct Batch {
     running: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
     finished: VecDeque<(u64, Outcome)>,
     robots: HashMap<Box<str>, Robots>,
+    /// Outcomes that were taken and not read, if they are to take the places of requests.
+    unread: Option<usize>,
     /// Jobs that wait for a robots.txt.
     asking: usize,
     is_closed: bool,
@@ -146,6 +148,7 @@ impl Batch {
             running: FuturesUnordered::new(),
             finished: VecDeque::new(),
             robots: HashMap::new(),
+            unread: None,
             asking: 0,
             is_closed: false,
             call: Arc::new(Call {
@@ -188,7 +191,7 @@ impl Batch {
     /// Says how many outcomes that were taken nobody has read: they take the places of requests, so that nothing is fetched
     /// far ahead of its reader.
     pub fn hold(&mut self, unread: usize) {
-        self.schedule.hold(unread);
+        self.unread = Some(unread);
     }
 
     /// Requests that are under way.
@@ -222,6 +225,9 @@ impl Batch {
         bell: Option<&Notify>,
     ) -> Step {
         loop {
+            if let Some(unread) = self.unread {
+                self.schedule.hold(unread + self.finished.len());
+            }
             self.start(client);
             if let Some(step) = self.news(eagerness) {
                 return step;

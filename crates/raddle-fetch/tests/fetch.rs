@@ -202,3 +202,138 @@ fn a_download_goes_on_where_it_was_cut() {
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A folder for one test.
+fn folder(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("raddle-fetch-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    folder
+}
+
+#[test]
+fn encodings_over_one_another_are_undone_on_the_way_to_a_file() {
+    let body = gzip(&gzip(b"content"));
+    let server = Server::start(move |_| Answer::page("200 OK", "Content-Encoding: gzip, gzip\r\n", &body));
+    assert_eq!(get(&server.url, &patient()).unwrap().text(), "content");
+    let folder = folder("twice");
+    let done = download([format!("{}/file", server.url)], &folder, &patient()).unwrap().remove(0);
+    assert_eq!(std::fs::read(done.path.unwrap()).unwrap(), b"content");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_part_that_was_not_asked_for_is_refused_at_once() {
+    let server = Server::start(|_| {
+        Answer::page("206 Partial Content", "ETag: \"tag\"\r\nContent-Range: bytes 5-9/10\r\n", b"56789")
+    });
+    let folder = folder("unasked");
+    let done = download([format!("{}/file", server.url)], &folder, &patient()).unwrap().remove(0);
+    assert_eq!(done.error.unwrap().kind(), ErrorKind::InvalidResponse);
+    assert_eq!(server.heads().len(), 1);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_range_that_ends_early_is_no_whole_file() {
+    let server = Server::start(|head| {
+        let tag = "ETag: \"tag\"\r\n";
+        if head.contains("range: bytes=5-") {
+            return Answer::page("206 Partial Content", &format!("{tag}Content-Range: bytes 5-6/10\r\n"), b"56");
+        }
+        if head.contains("range: bytes=7-") {
+            return Answer::page("206 Partial Content", &format!("{tag}Content-Range: bytes 7-9/10\r\n"), b"789");
+        }
+        Answer::raw(format!("HTTP/1.1 200 OK\r\n{tag}Content-Length: 10\r\n\r\n01234").as_bytes())
+    });
+    let folder = folder("early");
+    let url = format!("{}/digits", server.url);
+    for expected in [Some(ErrorKind::Connection), Some(ErrorKind::Connection), None] {
+        let done = download([&url], &folder, &patient()).unwrap().remove(0);
+        assert_eq!(done.error.map(|error| error.kind()), expected);
+        assert_eq!(done.path.is_some(), expected.is_none());
+    }
+    assert_eq!(std::fs::read(folder.join("digits")).unwrap(), b"0123456789");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_wait_beyond_all_time_is_not_waited_for() {
+    let server = Server::start(|_| Answer::page("429 Too Many Requests", "Retry-After: 18446744073709551615\r\n", b""));
+    let options = Options { longest_wait: Duration::MAX, ..Options::default() };
+    assert_eq!(get(&server.url, &options).unwrap().status(), 429);
+}
+
+#[test]
+fn decoding_ends_with_the_time_limit() {
+    let bomb = gzip(&vec![0; 128 << 20]);
+    let server = Server::start(move |_| Answer::page("200 OK", "Content-Encoding: gzip\r\n", &bomb));
+    // The whole takes some hundred milliseconds at the very least.
+    let options = Options { timeout: Timeout::total(Duration::from_millis(30)), ..patient() };
+    assert!(matches!(get(&server.url, &options).unwrap_err().kind(), ErrorKind::Timeout(_)));
+}
+
+#[test]
+fn the_page_of_a_redirect_is_not_read_and_that_of_another_status_is() {
+    let server = Server::start(|head| match head.split(' ').nth(1).unwrap() {
+        "/moved" => Answer::page("302 Found", "Location: /there\r\nContent-Encoding: gzip\r\n", b"no gzip"),
+        "/choices" => Answer::page("300 Multiple Choices", "Location: /there\r\n", &[b'x'; 100_000]),
+        _ => Answer::page("200 OK", "", b"there"),
+    });
+    assert_eq!(get(format!("{}/moved", server.url), &patient()).unwrap().text(), "there");
+    let choices = get(format!("{}/choices", server.url), &patient()).unwrap();
+    assert_eq!((choices.status(), choices.body().len()), (300, 100_000));
+}
+
+#[test]
+fn nothing_is_fetched_far_ahead_of_the_reader() {
+    let seen = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&seen);
+    let server = Server::start(move |_| {
+        counted.fetch_add(1, SeqCst);
+        Answer::page("200 OK", "", b"x")
+    });
+    let stream = Stream::new(Options { concurrency: 4, ..patient() }).unwrap();
+    stream.push((0..200).map(|index| (index, Request::new(&server.url))));
+    stream.close();
+    let mut taken = 0;
+    while stream.wait(None) == News::Outcomes {
+        assert!(seen.load(SeqCst) <= taken + 4);
+        taken += stream.take().len();
+    }
+    assert_eq!((taken, seen.load(SeqCst)), (200, 200));
+}
+
+#[test]
+fn connections_that_rest_are_bounded() {
+    let server = Server::start(|_| Answer::page("200 OK", "", b"x"));
+    let port = server.url.rsplit(':').next().unwrap().to_owned();
+    let urls: Vec<_> = (1..=100).map(|last| format!("http://127.0.0.{last}:{port}/")).collect();
+    // Options of its own: other tests, which run at the same time, must not take the session in between.
+    let client = ClientOptions { proxy: Proxy::Direct, http2: true, ..ClientOptions::default() };
+    let outcomes = fetch(&urls, &Options { concurrency: 1, client, ..patient() }).unwrap();
+    assert!(outcomes.iter().all(Result::is_ok));
+    assert_eq!(server.connections(), 100);
+    // 16 rest, and the last that were dropped may not have been closed yet.
+    assert!(server.open() < 40, "{}", server.open());
+}
+
+#[test]
+fn a_robots_file_follows_its_own_redirects_and_knows_the_requests_own_agent() {
+    let server = Server::start(|head| match head.split(' ').nth(1).unwrap() {
+        "/robots.txt" => Answer::page("301 Moved", "Location: /rules\r\n", b""),
+        "/rules" => Answer::page("200 OK", "", b"User-agent: nice\nDisallow:\n\nUser-agent: *\nDisallow: /\n"),
+        _ => Answer::page("200 OK", "", b"page"),
+    });
+    let options = Options { robots: true, redirects: 0, ..patient() };
+    let nice = Request::new(&server.url).unwrap().header("User-Agent", b"nice/1.0").unwrap();
+    let outcomes = fetch([Request::new(&server.url), Ok(nice)], &options).unwrap();
+    assert_eq!(outcomes[0].as_ref().unwrap_err().kind(), ErrorKind::Robots);
+    assert_eq!(outcomes[1].as_ref().unwrap().text(), "page");
+}

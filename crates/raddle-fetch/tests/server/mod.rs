@@ -30,29 +30,42 @@ pub(crate) struct Server {
     pub(crate) url: String,
     heads: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Server {
     pub(crate) fn start(handler: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let heads = Arc::new(Mutex::new(Vec::new()));
         let (handler, seen) = (Arc::new(handler), Arc::clone(&heads));
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
+        let open = Arc::new(AtomicUsize::new(0));
+        let opened = Arc::clone(&open);
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 count.fetch_add(1, Ordering::SeqCst);
                 let (handler, seen) = (Arc::clone(&handler), Arc::clone(&seen));
-                std::thread::spawn(move || serve(connection, &*handler, &seen));
+                let opened = Arc::clone(&opened);
+                opened.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || {
+                    serve(connection, &*handler, &seen);
+                    opened.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { url, heads, connections }
+        Self { url, heads, connections, open }
     }
 
     /// How many connections were made.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// The heads of the requests that came, in lower case.
