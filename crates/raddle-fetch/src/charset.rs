@@ -8,21 +8,42 @@ use encoding_rs::{Encoding, UTF_8};
 /// How far a page is searched for a charset that it declares: what the HTML standard wants.
 const SEARCHED: usize = 1024;
 
-/// Reads a body as text, and names the charset.
-pub fn decode<'a>(content_type: Option<&[u8]>, body: &'a [u8]) -> (Cow<'a, str>, &'static str) {
-    let encoding = find(content_type, body);
-    // A byte order mark wins over everything else, and is no part of the text.
-    let (text, used, _) = encoding.decode(body);
-    (text, used.name())
+/// How much of a body without a declaration is looked at for a guess, from its first byte beyond ASCII on.
+const GUESSED: usize = 256 << 10;
+
+/// The charset of a body. To find it costs little however long the body is; only [`Charset::decode`] reads all of it.
+///
+/// ```
+/// use raddle_fetch::Charset;
+///
+/// let charset = Charset::find(Some(b"text/html; charset=latin1"), b"caf\xe9");
+/// assert_eq!((charset.name(), &*charset.decode(b"caf\xe9")), ("windows-1252", "caf\u{e9}"));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charset(&'static Encoding);
+
+impl Charset {
+    /// The charset of a body whose `Content-Type` is given.
+    pub fn find(content_type: Option<&[u8]>, body: &[u8]) -> Self {
+        // A byte order mark wins over everything else.
+        Self(Encoding::for_bom(body).map_or_else(|| find(content_type, body), |(marked, _)| marked))
+    }
+
+    /// Its name in the Encoding Standard, such as `UTF-8`.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    /// The text of a body, without its byte order mark.
+    pub fn decode(self, body: &[u8]) -> Cow<'_, str> {
+        self.0.decode(body).0
+    }
 }
 
 fn find(content_type: Option<&[u8]>, body: &[u8]) -> &'static Encoding {
     let content_type = content_type.map(String::from_utf8_lossy).unwrap_or_default().to_ascii_lowercase();
     if let Some(declared) = parameter(&content_type).and_then(|label| Encoding::for_label(label.as_bytes())) {
         return declared;
-    }
-    if let Some((marked, _)) = Encoding::for_bom(body) {
-        return marked;
     }
     if content_type.contains("html") || content_type.contains("xml") {
         let head = &body[..body.len().min(SEARCHED)];
@@ -33,8 +54,15 @@ fn find(content_type: Option<&[u8]>, body: &[u8]) -> &'static Encoding {
     if content_type.contains("json") || std::str::from_utf8(body).is_ok() {
         return UTF_8;
     }
+    guess(body)
+}
+
+/// What a body looks like. Only a part is looked at: the detector needs seconds for some ten megabytes.
+fn guess(body: &[u8]) -> &'static Encoding {
+    let start = body.iter().position(|byte| !byte.is_ascii()).unwrap_or(0);
+    let part = &body[start..body.len().min(start + GUESSED)];
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
-    detector.feed(body, true);
+    detector.feed(part, start + part.len() == body.len());
     detector.guess(None, Utf8Detection::Allow)
 }
 
@@ -62,4 +90,35 @@ fn after<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let rest = rest.trim_start_matches(['"', '\'']);
     let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.:+".contains(c))).unwrap_or(rest.len());
     (end > 0).then(|| &rest[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guess_looks_at_what_is_not_ascii_wherever_it_begins() {
+        let mut body = vec![b' '; 3 * GUESSED];
+        let russian = "\u{43f}\u{440}\u{438}\u{432}\u{435}\u{442}, \u{43c}\u{438}\u{440}. ";
+        body.extend_from_slice(&encoding_rs::WINDOWS_1251.encode(&russian.repeat(20)).0);
+        let charset = Charset::find(Some(b"text/html"), &body);
+        assert_eq!(charset.name(), "windows-1251");
+        assert!(charset.decode(&body).ends_with(russian));
+    }
+
+    #[test]
+    fn a_guess_may_end_inside_a_character() {
+        let body = encoding_rs::SHIFT_JIS.encode(&"\u{65e5}\u{672c}\u{8a9e}".repeat(GUESSED)).0.into_owned();
+        // One byte before the text moves the end of what is looked at.
+        for shift in 0..2 {
+            let body = [&b"a"[..shift], &body].concat();
+            assert_eq!(Charset::find(None, &body).name(), "Shift_JIS");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_wins() {
+        let charset = Charset::find(Some(b"text/plain; charset=latin1"), b"\xef\xbb\xbfa");
+        assert_eq!((charset.name(), &*charset.decode(b"\xef\xbb\xbfa")), ("UTF-8", "a"));
+    }
 }

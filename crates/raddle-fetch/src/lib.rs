@@ -53,7 +53,7 @@ mod tls;
 
 pub use batch::{Batch, Eagerness, Outcome, Step};
 pub use bytes::Bytes;
-pub use charset::decode as decode_text;
+pub use charset::Charset;
 pub use checksum::Checksum;
 pub use download::{Download, DownloadItem, Downloads, download};
 pub use error::{Error, ErrorKind, Phase};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Version};
 
-use crate::charset;
+use crate::charset::Charset;
 
 /// The headers of an answer, in their order. Names are in lower case, and may repeat.
 ///
@@ -153,12 +153,16 @@ impl Response {
 
     /// The body as text, by the charset that the answer declares, or the one that it looks like.
     pub fn text(&self) -> Cow<'_, str> {
-        charset::decode(self.parts.headers.get("content-type"), &self.parts.body).0
+        self.charset_found().decode(&self.parts.body)
     }
 
     /// The name of the charset by which [`Response::text`] reads the body.
     pub fn charset(&self) -> &'static str {
-        charset::decode(self.parts.headers.get("content-type"), &self.parts.body).1
+        self.charset_found().name()
+    }
+
+    fn charset_found(&self) -> Charset {
+        Charset::find(self.parts.headers.get("content-type"), &self.parts.body)
     }
 
     /// From the moment the last attempt was sent to the last byte of its body.

@@ -1,13 +1,13 @@
 //! `raddle.Response`: what became of one item. Its parts become Python objects when someone asks for them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
-use raddle_fetch::{Bytes, Error, ErrorKind, Outcome, Phase, Response, ResponseParts, Version, decode_text};
+use raddle_fetch::{Bytes, Charset, Error, ErrorKind, Outcome, Phase, Response, ResponseParts, Version};
 
 use crate::fetch::shown;
 use crate::fetch_request::request_class;
@@ -90,6 +90,7 @@ pub(crate) struct FetchResponse {
     body: Mutex<Bytes>,
     body_bytes: usize,
     content: PyOnceLock<Py<PyBytes>>,
+    charset: OnceLock<Charset>,
     headers: PyOnceLock<Py<PyAny>>,
     request: PyOnceLock<Py<PyAny>>,
 }
@@ -103,6 +104,7 @@ impl FetchResponse {
             body: Mutex::new(body),
             item: item.unbind(),
             content: PyOnceLock::new(),
+            charset: OnceLock::new(),
             headers: PyOnceLock::new(),
             request: PyOnceLock::new(),
         }
@@ -122,13 +124,14 @@ impl FetchResponse {
         self.body.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body as text, and the name of its charset.
-    fn decoded<T>(&self, py: Python<'_>, work: impl FnOnce(&str, &'static str) -> T) -> Option<T> {
-        let response = self.outcome.as_ref().ok()?;
-        Some(self.with_body(py, |body| {
-            let (text, charset) = decode_text(response.headers().get("content-type"), body);
-            work(&text, charset)
-        }))
+    /// The charset of the body; it is looked for once.
+    fn charset_of(&self, response: &Response, body: &[u8]) -> Charset {
+        // Not `get_or_init`: a process forked meanwhile would wait for ever for the thread that it has not.
+        if let Some(known) = self.charset.get() {
+            return *known;
+        }
+        let found = Charset::find(response.headers().get("content-type"), body);
+        *self.charset.get_or_init(|| found)
     }
 }
 
@@ -204,14 +207,18 @@ impl FetchResponse {
     /// The body as text, by its declared charset, else by the one that it looks like.
     #[getter]
     fn text<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        let made = self.decoded(py, |text, _| PyString::new(py, text));
-        made.unwrap_or_else(|| PyString::new(py, ""))
+        let Ok(response) = &self.outcome else { return PyString::new(py, "") };
+        self.with_body(py, |body| {
+            let text = py.detach(|| self.charset_of(response, body).decode(body));
+            PyString::new(py, &text)
+        })
     }
 
     /// The name of the charset that `text` is read by.
     #[getter]
     fn charset(&self, py: Python<'_>) -> Option<&'static str> {
-        self.decoded(py, |_, charset| charset)
+        let response = self.outcome.as_ref().ok()?;
+        Some(self.with_body(py, |body| py.detach(|| self.charset_of(response, body).name())))
     }
 
     /// Seconds from the moment the last attempt was sent to the last byte of its body.

@@ -177,3 +177,33 @@ def test_content_is_made_once(raddle, faults: Faults):
     [response] = raddle.fetch([faults.url("ok")])
     assert response.content is response.content
     assert isinstance(response.content, bytes)
+
+
+@pytest.mark.parametrize("is_asked_before", [False, True])
+def test_other_threads_run_while_a_text_is_decoded(faults: Faults, is_asked_before):
+    url = faults.url("given", body=b"\xe9", header="Content-Type: text/html")
+    code, output, errors = run(
+        "raddle",
+        f"""
+        restore, (item, (head, (_, *rest), error)) = futures.get({url!r}).__reduce__()
+        page = restore(item, (head, ("Gar\xe7on. ".encode("latin-1") * 2_000_000, *rest), error))
+        if {is_asked_before}:
+            page.content  # the body is a bytes object from here on
+        sys.setswitchinterval(1000)  # a thread that does not let go of the interpreter keeps it
+        def ran_meanwhile():
+            begun, ended = threading.Event(), threading.Event()
+            def read():
+                begun.set()
+                assert page.text.endswith("Gar\xe7on. ")
+                ended.set()
+            thread = threading.Thread(target=read)
+            thread.start()
+            begun.wait()
+            found = not ended.is_set()
+            thread.join()
+            return found
+        # On a busy machine this thread may get its turn too late.
+        say(page.charset, any(ran_meanwhile() for _ in range(50)))
+        """,
+    )
+    assert (code, output, errors) == (0, ["windows-1252 True"], [])
