@@ -2,11 +2,12 @@
 //!
 //! Its name is made of the URL, so that a later call finds it; a note beside it holds the validator by which the server can
 //! say that its file is still the same. Invariants: a part is written by one download at a time (it is locked), it is never
-//! opened through a link, and bytes are added to it only if the server has confirmed the validator.
+//! opened through a link, it belongs to this process's user alone (its name is no secret, and the folder may be open to
+//! others), and bytes are added to it only if the server has confirmed the validator.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -245,7 +246,7 @@ impl Part {
             return Ok(());
         }
         let Some(validator) = lines.next() else { return Ok(()) };
-        let Ok(file) = open(&path, false) else { return Ok(()) };
+        let Ok(file) = open(&path) else { return Ok(()) };
         if file.try_lock().is_err() {
             return Ok(());
         }
@@ -259,10 +260,14 @@ impl Part {
     fn claim(&self) -> io::Result<(PathBuf, File)> {
         for number in 1..=MOST {
             let path = self.path(number);
-            let file = match open(&path, true) {
-                Ok(file) => file,
-                Err(error) if is_in_the_way(&error) => continue,
-                Err(error) => return Err(error),
+            let file = match create(&path) {
+                // What a process that was killed has left is begun anew.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match open(&path) {
+                    Ok(file) => file,
+                    Err(error) if is_in_the_way(&error) => continue,
+                    Err(error) => return Err(error),
+                },
+                created => created?,
             };
             if file.try_lock().is_ok() && is_still(&path, &file) {
                 return Ok((path, file));
@@ -299,26 +304,35 @@ fn no_file() -> io::Error {
     io::Error::other("the file is not open")
 }
 
-/// Opens a plain file for reading and writing, and nothing that a link leads to.
-fn open(path: &Path, create: bool) -> io::Result<File> {
+/// Makes a file that was not there.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).open(path)
+}
+
+/// Opens a plain file of ours for reading and writing: nothing that a link leads to, of either kind, and nothing that
+/// another user has put there.
+fn open(path: &Path) -> io::Result<File> {
     let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
-    let file = OpenOptions::new().read(true).write(true).create(create).custom_flags(flags.cast_signed()).open(path)?;
-    if !file.metadata()?.is_file() {
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags.cast_signed()).open(path)?;
+    // Asked of what is open, so that nothing can take its place in between.
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() != 1 || found.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has this name"));
     }
     Ok(file)
 }
 
-/// Whether a name is taken by something that is no part of ours, such as a link.
+/// Whether a name is taken by something that is no part of ours, such as a link or a file of another user.
 fn is_in_the_way(error: &io::Error) -> bool {
-    use io::ErrorKind::{AlreadyExists, IsADirectory};
-    let is_link = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
-    is_link || matches!(error.kind(), AlreadyExists | IsADirectory)
+    use io::ErrorKind::{AlreadyExists, IsADirectory, NotFound, PermissionDenied};
+    let is_odd = [rustix::io::Errno::LOOP, rustix::io::Errno::NXIO].map(|errno| Some(errno.raw_os_error()));
+    // One that is gone was there when it could not be made: it was renamed just then.
+    is_odd.contains(&error.raw_os_error())
+        || matches!(error.kind(), AlreadyExists | IsADirectory | NotFound | PermissionDenied)
 }
 
 /// Whether the file that was locked still has this name: another process may have finished and renamed it.
 fn is_still(path: &Path, file: &File) -> bool {
-    use std::os::unix::fs::MetadataExt;
     match (std::fs::symlink_metadata(path), file.metadata()) {
         (Ok(there), Ok(here)) => (there.dev(), there.ino()) == (here.dev(), here.ino()),
         _ => false,
@@ -350,7 +364,7 @@ fn note_path(part: &Path) -> PathBuf {
 
 fn read_note(part: &Path) -> io::Result<String> {
     let mut text = String::new();
-    open(&note_path(part), false)?.take(4096).read_to_string(&mut text)?;
+    open(&note_path(part))?.take(4096).read_to_string(&mut text)?;
     Ok(text)
 }
 

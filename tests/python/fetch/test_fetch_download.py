@@ -314,3 +314,65 @@ def test_a_full_disk_is_that_downloads_error(raddle, faults: Faults, tmp_path):
     assert isinstance(large.error, raddle.FetchError)
     assert small.error is None
     assert visible(tmp_path) == ["small"]
+
+
+# --- Folders that are open to others --------------------------------------------------------------
+
+
+def left_over(raddle, url: str, folder):
+    """Return the part and the note of a download that was cut."""
+    raddle.download([url], folder, retries=0)
+    [part] = folder.glob("*.part")
+    [note] = folder.glob("*.note")
+    return part, note
+
+
+def test_a_hard_link_in_place_of_a_part_is_not_written_through(raddle, faults: Faults, tmp_path):
+    folder, outside = tmp_path / "folder", tmp_path / "outside"
+    url = faults.url("file", cut=1)
+    part, _note = left_over(raddle, url, folder)
+    outside.write_bytes(WHOLE[:100])
+    part.unlink()
+    os.link(outside, part)
+    [download] = raddle.download([url], folder)
+    assert download.error is None, download.error
+    assert not download.resumed or download.attempts > 1
+    assert (folder / "file").read_bytes() == WHOLE
+    assert outside.read_bytes() == WHOLE[:100] and part.samefile(outside)
+
+
+def test_a_hard_link_in_place_of_a_note_is_not_read(raddle, faults: Faults, tmp_path):
+    folder = tmp_path / "folder"
+    url = faults.url("file", cut=1)
+    part, note = left_over(raddle, url, folder)
+    part.write_bytes(b"EVIL" * 10)
+    os.link(note, tmp_path / "outside")
+    [download] = raddle.download([url], folder)
+    assert download.error is None, download.error
+    assert (folder / "file").read_bytes() == WHOLE
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize("whose", ["part", "note", "both"])
+def test_what_another_user_has_planted_is_left_alone(raddle, faults: Faults, tmp_path, whose):
+    url = faults.url("file", cut=1)
+    part, note = left_over(raddle, url, tmp_path)
+    part.write_bytes(b"EVIL" * 10)
+    for path in {"part": [part], "note": [note], "both": [part, note]}[whose]:
+        os.chown(path, 1234, 1234)
+    [download] = raddle.download([url], tmp_path)
+    assert download.error is None, download.error
+    assert (tmp_path / "file").read_bytes() == WHOLE
+    assert (tmp_path / "file").stat().st_uid == 0
+    assert whose == "note" or part.read_bytes() == b"EVIL" * 10
+
+
+def test_what_a_killed_process_has_left_without_a_note_is_begun_anew(
+    raddle, faults: Faults, tmp_path
+):
+    url = faults.url("file", cut=1)
+    _part, note = left_over(raddle, url, tmp_path)
+    note.unlink()
+    [download] = raddle.download([url], tmp_path)
+    assert download.error is None, download.error
+    assert names(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == WHOLE
