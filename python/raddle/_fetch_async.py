@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sized
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from ._request import Auth, Pairs, Request, Timeout
 
 #: Items that may wait for a host that is at its limits, for each place, so that other hosts go on.
 _PARKED = 16
+#: Seconds between two reports of the progress.
+_REPORTED = 0.1
 
 
 class _Pace:
@@ -79,7 +82,9 @@ class AsyncFetch(AsyncIterator[Response]):
     """A batch that can be awaited, for a list in the order of the input, or read as it comes.
 
     It is made by `raddle.fetch_async`. The requests go on in a thread that needs no interpreter;
-    the event loop is told by a socket. Cancelling the task that awaits it ends them.
+    the event loop is told by a socket. Cancelling a task that awaits the whole ends them. A step of
+    ``async for`` that is cancelled, as by ``asyncio.wait_for(anext(batch), 5)``, loses nothing: the
+    next one goes on. ``contextlib.aclosing(batch)`` ends them however its block is left.
 
     Examples
     --------
@@ -108,6 +113,7 @@ class AsyncFetch(AsyncIterator[Response]):
         self._pace = _Pace(concurrency)
         self._raises = raises
         self._report = told
+        self._due = time.monotonic() + _REPORTED
         self._ready: deque[tuple[int, Response]] = deque()
         self._last_index = -1
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -122,13 +128,19 @@ class AsyncFetch(AsyncIterator[Response]):
 
     async def _gather(self) -> list[Response]:
         responses: dict[int, Response] = {}
-        async for response in self:
-            responses[self._last_index] = response
+        try:
+            async for response in self:
+                responses[self._last_index] = response
+        except asyncio.CancelledError:
+            self.close()
+            raise
         return [responses[index] for index in sorted(responses)]
 
     async def __anext__(self) -> Response:
         try:
             response = await self._next()
+        except asyncio.CancelledError:
+            raise  # only this step is over, and it has taken nothing
         except BaseException:
             self.close()
             raise
@@ -140,6 +152,16 @@ class AsyncFetch(AsyncIterator[Response]):
     async def _next(self) -> Response | None:
         self._begin()
         self._draw()
+        while await self._wait():
+            # The loop gets its turn even if responses are always there. It may cancel this step, or
+            # let another one take what was there: so nothing is taken before.
+            await asyncio.sleep(0)
+            if self._ready:
+                return self._take()
+        return None
+
+    async def _wait(self) -> bool:
+        """Wait until there are responses, and tell whether there are any to come."""
         pace = self._pace
         while not self._ready:
             if pace.failure is not None:
@@ -150,20 +172,23 @@ class AsyncFetch(AsyncIterator[Response]):
                 break
             news = self._stream.news()
             if news == "idle" and pace.is_drawn_out:
-                return None
+                return False
             if news == "hungry":
                 pace.grow()
             self._stream.sate()
             if not self._draw():
                 await pace.rung.wait()
+        return True
+
+    def _take(self) -> Response:
+        """Take the first response that is there."""
         self._last_index, response = self._ready.popleft()
-        pace.shrink()
-        if self._report is not None:
-            self._report(pace.given)
+        self._pace.shrink()
+        if self._report is not None and time.monotonic() >= self._due:
+            self._due = time.monotonic() + _REPORTED
+            self._report(self._pace.given)
         if self._raises and response.error is not None:
             raise response.error
-        # The loop gets its turn even if responses are always there.
-        await asyncio.sleep(0)
         return response
 
     def _begin(self) -> None:
@@ -210,6 +235,12 @@ class AsyncFetch(AsyncIterator[Response]):
         self._stream.cancel()
         loop, bell, feeder = self._loop, self._socket, self._feeder
         self._socket = self._feeder = None
+        if not self._stream.is_ours():
+            # In a child of the process that fetches: both of them watch what this loop watches.
+            self._report = None
+            if bell is not None:
+                bell.close()
+            return
         if loop is not None and bell is not None:
             if loop.is_closed():
                 bell.close()
@@ -218,8 +249,9 @@ class AsyncFetch(AsyncIterator[Response]):
             else:
                 loop.call_soon_threadsafe(_let_go, loop, bell, feeder)
         if self._report is not None:
-            self._report.close()
-            self._report = None
+            told, self._report = self._report, None
+            told(self._pace.given)
+            told.close()
 
     async def aclose(self) -> None:
         """End the batch, as `close` does; for ``contextlib.aclosing``."""
@@ -289,7 +321,7 @@ http2
     -------
     AsyncFetch
         Awaited, it gives a list of `Response` in the order of the input. As an asynchronous
-        iterator it gives each as it comes. Cancelling the task that awaits ends the batch.
+        iterator it gives each as it comes. Cancelling a task that awaits the whole ends the batch.
 
     Examples
     --------

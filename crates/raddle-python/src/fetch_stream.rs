@@ -68,11 +68,22 @@ impl FetchStream {
         Ok(())
     }
 
+    /// Whether the batch runs in this process, and not in the parent of a fork.
+    fn is_ours(&self) -> bool {
+        self.stream.is_ours()
+    }
+
     fn close(&self) {
-        self.stream.close();
+        // In a child its lock may be held by a thread that is not there.
+        if self.is_ours() {
+            self.stream.close();
+        }
     }
 
     fn cancel(&self) {
+        if !self.is_ours() {
+            return;
+        }
         self.stream.cancel();
         // The items are dropped after the lock is let go: they may be anything.
         let dropped = std::mem::take(&mut self.items().waiting);
@@ -80,7 +91,8 @@ impl FetchStream {
     }
 
     /// The responses since the last time, with the indices of their items.
-    fn take(&self, py: Python<'_>) -> Vec<(u64, FetchResponse)> {
+    fn take(&self, py: Python<'_>) -> PyResult<Vec<(u64, FetchResponse)>> {
+        self.check_process()?;
         let outcomes = self.stream.take();
         let mut items = self.items();
         let taken: Vec<_> = outcomes
@@ -88,20 +100,22 @@ impl FetchStream {
             .filter_map(|(index, outcome)| Some((index, outcome, items.waiting.remove(&index)?)))
             .collect();
         drop(items);
-        taken
-            .into_iter()
-            .map(|(index, outcome, item)| (index, FetchResponse::new(outcome, item.into_bound(py))))
-            .collect()
+        let made =
+            |(index, outcome, item): (_, _, Py<PyAny>)| (index, FetchResponse::new(outcome, item.into_bound(py)));
+        Ok(taken.into_iter().map(made).collect())
     }
 
     /// Say that there is nothing to add for now.
-    fn sate(&self) {
+    fn sate(&self) -> PyResult<()> {
+        self.check_process()?;
         self.stream.sate();
+        Ok(())
     }
 
     /// What there is: "outcomes", "hungry" for items, "idle", or "nothing" yet.
-    fn news(&self) -> &'static str {
-        word(self.stream.news())
+    fn news(&self) -> PyResult<&'static str> {
+        self.check_process()?;
+        Ok(word(self.stream.news()))
     }
 
     /// Wait for news.
@@ -119,6 +133,7 @@ impl FetchStream {
 
     /// A file descriptor, owned by the caller, that is readable when there is news; `take` has to follow.
     fn doorbell(&self) -> PyResult<i32> {
+        self.check_process()?;
         Ok(self.stream.doorbell()?.into_raw_fd())
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import threading
@@ -202,3 +203,62 @@ def test_the_calls_that_block_work_inside_a_loop_too(raddle, faults: Faults):
 
     one, several = asyncio.run(main())
     assert one.ok and all(response.ok for response in several)
+
+
+def test_a_step_that_is_given_up_loses_nothing(raddle, faults: Faults):
+    urls = [faults.url("hold", name=n) for n in range(3)]
+
+    async def main():
+        batch = raddle.fetch_async(urls, timeout=50)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(batch.__anext__(), 0.2)
+        faults.release()
+        return [response.request.url async for response in batch]
+
+    assert sorted(asyncio.run(main())) == urls
+
+
+def test_a_step_may_be_given_up_at_any_moment(raddle, faults: Faults):
+    urls = [faults.url("ok", name=n) for n in range(100)]
+
+    async def main():
+        batch, seen = raddle.fetch_async(urls), []
+        for turns in itertools.count():
+            step = asyncio.ensure_future(batch.__anext__())
+            for _ in range(turns % 4):
+                await asyncio.sleep(0)
+            step.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                try:
+                    seen.append((await step).request.url)
+                except StopAsyncIteration:
+                    return seen
+
+    assert sorted(asyncio.run(main())) == sorted(urls)
+
+
+def test_two_readers_share_a_batch(raddle, faults: Faults):
+    urls = [faults.url("ok", name=n) for n in range(100)]
+
+    async def main():
+        batch = raddle.fetch_async(urls)
+
+        async def read():
+            return [response.request.url async for response in batch]
+
+        first, second = await asyncio.gather(read(), read())
+        return first + second
+
+    assert sorted(asyncio.run(main())) == sorted(urls)
+
+
+def test_closing_a_batch_in_a_with_block_gives_it_up(raddle, faults: Faults):
+    async def main():
+        async with contextlib.aclosing(
+            raddle.fetch_async([faults.url("silent")], timeout=None)
+        ) as batch:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(batch.__anext__(), 0.2)
+        await asyncio.to_thread(faults.wait_left, 1)
+
+    asyncio.run(main())

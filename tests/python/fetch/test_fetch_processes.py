@@ -379,3 +379,37 @@ asyncio.run(main())
         [sys.executable, "-X", "dev", "-W", "error", "-c", source], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_child_may_drop_a_batch_of_asyncio(faults: Faults):
+    output = clean(
+        f"""
+        import asyncio, gc, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        async def main():
+            batch = futures.fetch_async([{faults.url("ok")!r}] * 200, concurrency=2)
+            count, forked = 0, False
+            async for response in batch:
+                count += response.ok
+                if not forked:
+                    forked = True
+                    pid = os.fork()
+                    if pid == 0:
+                        code = 1
+                        try:
+                            try:
+                                batch._stream.take()
+                            except RuntimeError as error:
+                                assert "fork" in str(error), error
+                                batch.close()
+                                del batch
+                                gc.collect()
+                                code = 0
+                        finally:
+                            os._exit(code)
+                    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            say(count)
+        asyncio.run(main())
+        """
+    )
+    assert output == ["200"]

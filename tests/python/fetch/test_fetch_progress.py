@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -108,3 +109,16 @@ def test_the_bar_is_loaded_only_where_it_is_shown(faults: Faults):
         """,
     )
     assert (code, output, errors) == (0, ["False"], [])
+
+
+def test_a_batch_of_asyncio_tells_now_and_then_and_at_its_end(raddle, faults: Faults, monkeypatch):
+    calls: list[tuple[int, int | None]] = []
+    # A clock that stands still: nothing is told before the end, however many have come.
+    monkeypatch.setattr("raddle._fetch_async.time.monotonic", lambda: 0.0)
+
+    async def main():
+        urls = [faults.url("ok")] * 50
+        await raddle.fetch_async(urls, progress=lambda *told: calls.append(told))
+
+    asyncio.run(main())
+    assert calls == [(50, 50)]
