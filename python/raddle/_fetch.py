@@ -75,11 +75,13 @@ def fetch(
     headers, params : mapping or pairs, optional
         Headers of every request, and what is added to the query of every URL.
     auth : tuple of (str, str), optional
-        User and password. A redirect to another origin goes without them.
+        User and password. A redirect to another origin goes without them, and without the headers
+        ``Authorization`` and ``Cookie``; other headers, such as ``X-API-Key``, go along.
     follow_redirects : bool or int
         Whether redirects are followed, or how many at most (True: 20).
     max_bytes : int, optional
-        The largest body, in bytes once decoded; a larger one ends early with `TooLarge`.
+        The largest body, in bytes once decoded; a larger one ends early with `TooLarge`. None is
+        no limit: a few kilobytes that were packed well may become a gigabyte.
     progress : bool or callable, optional
         A bar on a terminal or in a notebook (None), always (True), never (False), or a function
         that is called with the number of items done and of all, at most ten times a second.
@@ -185,7 +187,14 @@ def get(
     auth: Auth | None = None,
     follow_redirects: bool | int = True,
     max_bytes: int | None = None,
-    **options: Any,
+    retry_statuses: tuple[int, ...] = (429, 503),
+    longest_wait: float = 30.0,
+    cookies: bool = False,
+    robots: bool = False,
+    proxy: str | Literal[False] | None = None,
+    verify: bool | str | os.PathLike[str] = True,
+    cert: str | os.PathLike[str] | tuple[Any, Any] | None = None,
+    http2: bool = True,
 ) -> Response:
     """Fetch one page; raise if there is no answer.
 
@@ -195,10 +204,9 @@ def get(
     ----------
     url : str or Request
         What to fetch.
-    timeout, retries, headers, params, auth, follow_redirects, max_bytes
+    timeout, retries, headers, params, auth, follow_redirects, max_bytes, retry_statuses, \
+longest_wait, cookies, robots, proxy, verify, cert, http2
         As for `fetch`.
-    **options
-        The other options of `fetch` that make sense for one page.
 
     Returns
     -------
@@ -228,6 +236,13 @@ def get(
         auth=auth,
         follow_redirects=follow_redirects,
         max_bytes=max_bytes,
-        **options,
+        retry_statuses=retry_statuses,
+        longest_wait=longest_wait,
+        cookies=cookies,
+        robots=robots,
+        proxy=proxy,
+        verify=verify,
+        cert=cert,
+        http2=http2,
     )
     return _native.get(url, made)

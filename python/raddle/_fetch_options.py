@@ -5,11 +5,25 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
+# Loaded with the first call, not with the first error: that may be that no file can be opened.
+from . import _fetch_errors, _headers  # noqa: F401
 from ._native import FetchOptions
-from ._request import Auth, Pairs, Timeout, read_auth, read_headers, read_params, read_timeout
+from ._request import (
+    Auth,
+    Pairs,
+    Timeout,
+    read_auth,
+    read_float,
+    read_headers,
+    read_params,
+    read_timeout,
+)
 
 #: As many redirects as browsers follow.
 _REDIRECTS = 20
+#: The largest counts and sizes that the engine can count to.
+_MOST_ITEMS = 2**31 - 1
+_MOST_BYTES = 2**63 - 1
 
 
 def make_options(
@@ -54,7 +68,7 @@ def make_options(
     if rate is not None:
         values["rate"] = _positive("rate", rate)
     if max_bytes is not None:
-        values["max_bytes"] = _count("max_bytes", max_bytes, 0)
+        values["max_bytes"] = _count("max_bytes", max_bytes, 0, _MOST_BYTES)
     if headers is not None:
         values["headers"] = read_headers(headers)
     if params is not None:
@@ -93,11 +107,13 @@ def _file(name: str, path: str | os.PathLike[str]) -> str:
     return os.path.abspath(text)
 
 
-def _count(name: str, value: object, least: int) -> int:
+def _count(name: str, value: object, least: int, most: int = _MOST_ITEMS) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name}= must be a whole number, not {value!r}")
     if value < least:
         raise ValueError(f"{name}= must be at least {least}, not {value}")
+    if value > most:
+        raise ValueError(f"{name}= must be at most {most}: leave it out, or name what is needed")
     return value
 
 
@@ -113,7 +129,7 @@ def _positive(name: str, value: object) -> float:
         raise TypeError(f"{name}= must be a number, not {value!r}")
     if not value > 0:
         raise ValueError(f"{name}= must be more than 0, not {value!r}")
-    return float(value)
+    return read_float(name, value)
 
 
 def _redirects(follow: object) -> int:

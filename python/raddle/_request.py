@@ -68,6 +68,15 @@ def check_seconds(name: str, seconds: object) -> None:
         raise TypeError(f"{name}= must be seconds or None, not {seconds!r}")
     if not seconds > 0:
         raise ValueError(f"{name}= must be more than 0 seconds, not {seconds!r}")
+    read_float(name, seconds)
+
+
+def read_float(name: str, number: float) -> float:
+    """Make a float of a number, unless it is a whole number beyond all of them."""
+    try:
+        return float(number)
+    except OverflowError:
+        raise ValueError(f"{name}= is too large") from None
 
 
 def read_timeout(
@@ -88,14 +97,18 @@ def read_headers(headers: Pairs | None) -> list[tuple[str, bytes]]:
 def read_params(params: Pairs | None) -> list[tuple[str, str]]:
     """Make parameters ready for the engine; those that are None are left out."""
     pairs = read_pairs(params, "params")
-    return [(name, _param_text(value)) for name, value in pairs if value is not None]
+    return [
+        (_encodable(name, name), _param_text(name, value))
+        for name, value in pairs
+        if value is not None
+    ]
 
 
 def read_pairs(pairs: Pairs | None, argument: str) -> list[tuple[str, Any]]:
     """Return a mapping or pairs as pairs; a list as a mapping's value stands for several."""
     if pairs is None:
         return []
-    wrong = f"{argument}= must be a mapping or a list of pairs, not {pairs!r}"
+    wrong = _wrong_pairs(argument, pairs)
     if not isinstance(pairs, Iterable):
         raise TypeError(wrong)
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
@@ -109,6 +122,19 @@ def read_pairs(pairs: Pairs | None, argument: str) -> list[tuple[str, Any]]:
         several = value if isinstance(value, (list, tuple)) else [value]
         found.extend((name, one) for one in several)
     return found
+
+
+def _kept(argument: str, pairs: Pairs | None) -> dict[str, Any] | list[tuple[str, Any]]:
+    """Copy a mapping or pairs, which may be an iterator."""
+    if isinstance(pairs, Mapping):
+        return dict(pairs)
+    if pairs is not None and not isinstance(pairs, Iterable):
+        raise TypeError(_wrong_pairs(argument, pairs))
+    return list(pairs or ())
+
+
+def _wrong_pairs(argument: str, pairs: object) -> str:
+    return f"{argument}= must be a mapping or a list of pairs, not {pairs!r}"
 
 
 def read_auth(auth: Auth | None) -> Auth | None:
@@ -134,17 +160,35 @@ def _header_bytes(name: str, value: object) -> bytes:
         try:
             return value.encode("latin-1")
         except UnicodeEncodeError:
-            return value.encode()
+            return _utf8("headers", name, value)
     if isinstance(value, (int, float)):
         return str(value).encode()
     kind = type(value).__name__
     raise TypeError(f"headers= must have values of type str or bytes, and {name!r} has {kind}")
 
 
-def _param_text(value: object) -> str:
+def _param_text(name: str, value: object) -> str:
     if isinstance(value, bytes):
-        return value.decode()
-    return value if isinstance(value, str) else str(value)
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"params= has bytes for {name!r} that are no UTF-8: {value!r}"
+            ) from None
+    return _encodable(name, str(value))
+
+
+def _encodable(name: str, text: str) -> str:
+    _utf8("params", name, text)
+    return text
+
+
+def _utf8(argument: str, name: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        why = "a character that is none (a surrogate)"
+        raise ValueError(f"{argument}= has {why} in {name!r}: {text!r}") from None
 
 
 class Request:
@@ -199,8 +243,8 @@ class Request:
             raise TypeError(f"body= must be bytes or str, not {type(body).__name__}")
         self.url = url
         self.method = method.upper()
-        self.headers = dict(headers) if isinstance(headers, Mapping) else list(headers or ())
-        self.params = dict(params) if isinstance(params, Mapping) else list(params or ())
+        self.headers = _kept("headers", headers)
+        self.params = _kept("params", params)
         self.body = body
         self.json = json
         self.auth = read_auth(auth)
@@ -225,11 +269,20 @@ class Request:
         if self.json is not None:
             from json import dumps
 
-            body = dumps(self.json, ensure_ascii=False, allow_nan=False).encode()
+            try:
+                body = dumps(self.json, ensure_ascii=False, allow_nan=False).encode()
+            except Exception as error:  # whatever the object does when it is read
+                raise ValueError(f"json= cannot be sent: {error}") from error
             if not any(name.lower() == "content-type" for name, _ in headers):
                 headers.append(("content-type", b"application/json"))
         elif isinstance(self.body, str):
-            body = self.body.encode()
+            try:
+                body = self.body.encode()
+            except UnicodeEncodeError:
+                raise ValueError(
+                    "body= has a character that is none (a surrogate): pass bytes, or look how the "
+                    "text was decoded"
+                ) from None
         else:
             body = None if self.body is None else bytes(self.body)
         limits = None if self.timeout is None else read_timeout(self.timeout)

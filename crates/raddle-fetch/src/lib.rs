@@ -60,7 +60,7 @@ pub use error::{Error, ErrorKind, Phase};
 pub use filename::check_given as check_file_name;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 pub use options::{ClientCertificate, ClientOptions, Options, Proxy, Timeout, Verify};
-pub use request::{Credentials, IntoRequest, Request, parse_header, parse_method};
+pub use request::{Credentials, IntoRequest, Request, invalid_url, parse_header, parse_method};
 pub use response::{Headers, Response, ResponseParts};
 pub use stream::{News, Stream};
 

@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use http::Method;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use crate::error::{Error, ErrorKind};
@@ -135,6 +135,21 @@ impl Request {
         self.url.as_str()
     }
 
+    /// Refuses headers that would lie about the request, or be read in two ways.
+    fn check(&self) -> Result<(), Error> {
+        let lengths: Vec<_> = self.headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes).collect();
+        let length = self.body.len();
+        if !lengths.is_empty() && lengths != [length.to_string().as_bytes()] {
+            return Err(self.invalid(format!(
+                "the header Content-Length does not fit the body of {length} bytes: leave it out, it is made by itself"
+            )));
+        }
+        if self.headers.get_all(HOST).iter().count() > 1 {
+            return Err(self.invalid("there are two headers Host: name one"));
+        }
+        Ok(())
+    }
+
     fn invalid(&self, detail: impl Into<Box<str>>) -> Error {
         Error::new(ErrorKind::InvalidRequest, self.url.as_str(), detail)
     }
@@ -169,6 +184,7 @@ impl IntoRequest for &String {
 
 impl IntoRequest for Request {
     fn into_request(self) -> Result<Request, Error> {
+        self.check()?;
         Ok(self)
     }
 }
@@ -204,7 +220,7 @@ pub fn parse_header(name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue
 }
 
 pub(crate) fn parse_url(url: &str) -> Result<Url, Error> {
-    let invalid = |detail: String| Error::new(ErrorKind::InvalidUrl, shown(url), detail);
+    let invalid = |detail: String| invalid_url(url, detail);
     // WHATWG's rules would drop line breaks and tabs silently, and fetch another URL than the one that is printed.
     if let Some(found) = url.chars().find(|c| c.is_ascii_control()) {
         return Err(invalid(format!(
@@ -247,12 +263,20 @@ fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
     credentials.header()
 }
 
+/// An error for a text that is no URL; it shows no password that the text may hold.
+pub fn invalid_url(url: &str, detail: impl Into<Box<str>>) -> Error {
+    Error::new(ErrorKind::InvalidUrl, shown(url), detail)
+}
+
 /// A text that may be long or hold a password, as it may be shown.
 fn shown(url: &str) -> String {
-    let cut: String = url.chars().take(200).collect::<String>().escape_debug().to_string();
-    match (cut.find("://"), cut.find('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}...{}", &cut[..scheme + 3], &cut[at..]),
-        _ => cut,
+    let cut = |text: &str| text.chars().take(200).collect::<String>().escape_debug().to_string();
+    let Some((scheme, rest)) = url.split_once("://") else { return cut(url) };
+    // A password ends at the last `@` of the authority; one that holds a slash ends, perhaps, at an `@` after it.
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rfind('@').or_else(|| rest.find('@')) {
+        Some(at) => cut(&format!("{scheme}://...{}", &rest[at..])),
+        None => cut(url),
     }
 }
 
@@ -260,4 +284,38 @@ fn percent_decode(text: &str) -> String {
     // A form's decoder reads `+` as a space, which a password may hold.
     let pair = format!("x={}", text.replace('+', "%2B"));
     url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_shows_a_password() {
+        let long = format!("http://user:{}@[bad/", "s3cret".repeat(100));
+        for url in ["http://user:s3cret@[bad/", "http://user:s3@s3cret@[bad/", "http://u:s3cret/s3cret@host:x/", &long]
+        {
+            let error = Request::new(url).expect_err("this is no URL").to_string();
+            assert!(!error.contains("s3"), "{error}");
+        }
+        assert_eq!(shown("http://host:x/a@b"), "http://...@b", "too much is hidden rather than too little");
+        assert_eq!(shown("http://[bad/"), "http://[bad/");
+    }
+
+    #[test]
+    fn headers_that_lie_about_the_body_are_refused() {
+        let post = |length: &[u8]| {
+            let request = Request::new("http://127.0.0.1/").and_then(|request| request.method("POST"));
+            request.and_then(|request| request.body("four").header("Content-Length", length)).expect("it can be made")
+        };
+        assert!(post(b"4").into_request().is_ok());
+        for wrong in [&b"0"[..], b"100", b"+4", b"4, 4"] {
+            let error = post(wrong).into_request().expect_err("it does not fit");
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+        }
+        let twice = post(b"4").header("content-length", b"4").expect("it can be made");
+        assert!(twice.into_request().is_err());
+        let hosts = ["a", "b"].iter().try_fold(post(b"4"), |request, host| request.header("Host", host.as_bytes()));
+        assert!(hosts.expect("it can be made").into_request().is_err());
+    }
 }

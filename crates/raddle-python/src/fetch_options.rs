@@ -44,6 +44,11 @@ impl FetchOptions {
         let mut map = raddle_fetch::HeaderMap::new();
         for (name, value) in headers {
             let (name, value) = parse_header(&name, &value).map_err(PyValueError::new_err)?;
+            let is_second = name == "host" && map.contains_key("host");
+            if is_second || name == "content-length" {
+                let why = if is_second { "a second Host" } else { "Content-Length, which each body has of its own" };
+                return Err(PyValueError::new_err(format!("headers= must not name {why}: leave it out")));
+            }
             map.append(name, value);
         }
         let options = Options {

@@ -1,11 +1,11 @@
 //! An item of the input: a URL, or a `raddle.Request`.
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use raddle_fetch::{Error, Request};
+use raddle_fetch::{Error, ErrorKind, IntoRequest, Request, invalid_url};
 
 use crate::fetch::Item;
 use crate::fetch_options::{Limits, bytes_of, credentials, timeout};
@@ -22,7 +22,7 @@ pub(crate) fn request_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 /// `TypeError` for what is neither a URL nor a `Request`.
 pub(crate) fn read_item(item: &Bound<'_, PyAny>, index: usize) -> PyResult<Item> {
     if let Ok(url) = item.cast::<PyString>() {
-        return Ok(Request::new(&url.to_string_lossy()));
+        return Ok(read_url(url));
     }
     if item.is_instance(request_class(item.py())?)? {
         return read_request(item);
@@ -31,6 +31,17 @@ pub(crate) fn read_item(item: &Bound<'_, PyAny>, index: usize) -> PyResult<Item>
     Err(PyTypeError::new_err(format!(
         "item {index} of urls is of type {kind}: each must be a URL (str) or a raddle.Request"
     )))
+}
+
+fn read_url(url: &Bound<'_, PyString>) -> Item {
+    match url.to_str() {
+        Ok(text) => Request::new(text),
+        // Half a pair of UTF-16, or a byte that could not be read: with another character in its place it is another URL.
+        Err(_) => Err(invalid_url(
+            &url.to_string_lossy(),
+            "this URL holds a character that is none (a surrogate): look how the text was decoded",
+        )),
+    }
 }
 
 /// Method, headers, parameters, body, credentials and time limits, as the class has made them ready.
@@ -44,7 +55,22 @@ type Parts<'py> = (
 );
 
 fn read_request(item: &Bound<'_, PyAny>) -> PyResult<Item> {
-    let url: String = item.getattr("url")?.cast_into::<PyString>()?.to_string_lossy().into_owned();
+    let request = match read_url(&item.getattr("url")?.cast_into::<PyString>()?) {
+        Ok(request) => request,
+        Err(error) => return Ok(Err(error)),
+    };
+    let url = request.url().to_owned();
+    match read_parts(item, request) {
+        Err(error) if error.is_instance_of::<PyException>(item.py()) => {
+            // One request that cannot be made, such as one whose `json` is none, costs no other.
+            let detail = format!("this request cannot be made: {error}");
+            Ok(Err(Error::new(ErrorKind::InvalidRequest, url, detail)))
+        }
+        read => read,
+    }
+}
+
+fn read_parts(item: &Bound<'_, PyAny>, mut request: Request) -> PyResult<Item> {
     let (method, headers, params, body, auth, limits): Parts<'_> = item.call_method0("_parts")?.extract()?;
     let auth = auth.map(|auth| credentials(&auth)).transpose()?;
     let limits = limits.map(timeout).transpose()?;
@@ -52,7 +78,7 @@ fn read_request(item: &Bound<'_, PyAny>) -> PyResult<Item> {
     let headers: Vec<_> =
         headers.iter().map(|(name, value)| Ok((name.as_str(), bytes_of(value)?))).collect::<PyResult<_>>()?;
     let build = || -> Result<Request, Error> {
-        let mut request = Request::new(&url)?.method(&method)?;
+        request = request.method(&method)?;
         for (name, value) in &headers {
             request = request.header(name, value)?;
         }
@@ -65,7 +91,7 @@ fn read_request(item: &Bound<'_, PyAny>) -> PyResult<Item> {
         if let Some(limits) = limits {
             request = request.timeout(limits);
         }
-        Ok(if let Some(body) = body { request.body(body) } else { request })
+        if let Some(body) = body { request.body(body) } else { request }.into_request()
     };
     Ok(build())
 }

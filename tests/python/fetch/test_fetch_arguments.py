@@ -11,16 +11,33 @@ CALLS = {
 }
 
 WRONG = {
-    "concurrency": [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("8", TypeError)],
+    "concurrency": [
+        (0, ValueError),
+        (10**30, ValueError),
+        (-1, ValueError),
+        (1.5, TypeError),
+        ("8", TypeError),
+    ],
     "per_host": [(0, ValueError), (-2, ValueError), ("2", TypeError)],
-    "rate": [(0, ValueError), (-1.0, ValueError), (float("nan"), ValueError), ("5", TypeError)],
-    "timeout": [(0, ValueError), (-1, ValueError), (float("nan"), ValueError), ("10", TypeError)],
-    "retries": [(-1, ValueError), (1.5, TypeError), ("2", TypeError)],
-    "max_bytes": [(-1, ValueError), (1.5, TypeError), ("1", TypeError)],
-    "headers": [("a: 1", TypeError), (7, TypeError)],
-    "params": [(7, TypeError)],
+    "rate": [
+        (0, ValueError),
+        (-1.0, ValueError),
+        (float("nan"), ValueError),
+        (10**400, ValueError),
+    ],
+    "timeout": [(0, ValueError), (-1, ValueError), ("10", TypeError), (10**400, ValueError)],
+    "retries": [(-1, ValueError), (10**30, ValueError), (1.5, TypeError), ("2", TypeError)],
+    "max_bytes": [(-1, ValueError), (10**30, ValueError), (1.5, TypeError), ("1", TypeError)],
+    "headers": [
+        ("a: 1", TypeError),
+        (7, TypeError),
+        ({"Content-Length": "0"}, ValueError),
+        ([("Host", "a"), ("host", "b")], ValueError),
+        ({"x": "\ud800"}, ValueError),
+    ],
+    "params": [(7, TypeError), ({"q": b"\xff"}, ValueError), ({"q": "\ud800"}, ValueError)],
     "auth": [(("a", "b", "c"), (TypeError, ValueError)), (7, TypeError)],
-    "follow_redirects": [(-1, ValueError), ("no", TypeError)],
+    "follow_redirects": [(10**30, ValueError), (-1, ValueError), ("no", TypeError)],
     "on_error": [("ignore", ValueError)],
     "progress": [("bar", TypeError)],
     "verify": [(7, TypeError)],
@@ -172,8 +189,9 @@ WRONG_PARTS = {
 
 @pytest.mark.parametrize("name", WRONG_PARTS)
 def test_a_bad_part_of_a_request_is_named(raddle, name):
-    with pytest.raises((TypeError, ValueError)):
-        raddle.fetch([raddle.Request("http://127.0.0.1/", **{name: WRONG_PARTS[name]})])
+    with pytest.raises((TypeError, ValueError), match=name):
+        request = raddle.Request("http://127.0.0.1/", **{name: WRONG_PARTS[name]})
+        raddle.fetch([request])[0].raise_for_status()
 
 
 def test_body_and_json_together_are_refused(raddle):
@@ -185,3 +203,81 @@ def test_body_and_json_together_are_refused(raddle):
 def test_a_bad_limit_is_refused(raddle, given):
     with pytest.raises((TypeError, ValueError), match=next(iter(given))):
         raddle.Timeout(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"on_error": "return"}, {"rate": 1}, {"per_host": 1}, {"concurrency": 1}, {"progress": True}],
+    ids=str,
+)
+def test_get_refuses_what_is_for_many(raddle, faults: Faults, given):
+    with pytest.raises(TypeError, match=rf"get\(\).*{next(iter(given))}"):
+        raddle.get(faults.url("ok"), **given)
+    assert faults.requests() == []
+
+
+class Unreadable(dict):
+    """A mapping that cannot be read."""
+
+    def items(self):
+        raise RuntimeError("not now")
+
+
+def broken_requests(raddle, url: str):
+    changed = raddle.Request(url)
+    changed.params = {"q": b"\xff"}
+    return {
+        "json": raddle.Request(url, "POST", json=object()),
+        "json ": raddle.Request(url, "POST", json=Unreadable(a=1)),
+        "json  ": raddle.Request(url, "POST", json="\ud800"),
+        "body": raddle.Request(url, "POST", body="\ud800"),
+        "params": changed,
+        "Content-Length": raddle.Request(url, "POST", body="four", headers={"Content-Length": 0}),
+        "content-length": raddle.Request(url, headers={"content-length": "100"}),
+        "Host": raddle.Request(url, headers=[("Host", "a"), ("Host", "b")]),
+    }
+
+
+CASES_OF_REQUESTS = "json,json ,json  ,body,params,Content-Length,content-length,Host".split(",")
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("name", CASES_OF_REQUESTS)
+def test_a_request_that_cannot_be_made_costs_no_other(raddle, faults: Faults, call, name):
+    request = broken_requests(raddle, faults.url("echo"))[name]
+    responses = CALLS[call](raddle, [faults.url("ok"), request, faults.url("ok")])
+    assert sorted(response.ok for response in responses) == [False, True, True]
+    [error] = [response.error for response in responses if response.error]
+    assert isinstance(error, raddle.InvalidRequest) and error.attempts == 0
+    assert name.strip().lower() in str(error).lower()
+    assert faults.requests("echo") == []
+    with pytest.raises(raddle.InvalidRequest):
+        raddle.get(request)
+
+
+def test_a_length_that_fits_is_sent_once(raddle, faults: Faults):
+    request = raddle.Request(faults.url("echo"), "POST", body="four", headers={"content-length": 4})
+    assert raddle.fetch([request])[0].ok
+    [received] = faults.requests("echo")
+    lengths = [value for name, value in received["headers"] if name.lower() == "content-length"]
+    assert lengths == ["4"]
+
+
+@pytest.mark.parametrize("kind", ["url", "request"])
+def test_an_address_with_half_a_character_is_not_another_address(raddle, faults: Faults, kind):
+    url = faults.url("ok") + "?name=\udce9"
+    item = url if kind == "url" else raddle.Request(url)
+    bad, good = raddle.fetch([item, faults.url("ok")])
+    assert isinstance(bad.error, raddle.InvalidURL) and good.ok
+    assert len(faults.requests()) == 1
+    with pytest.raises(raddle.InvalidURL, match="surrogate"):
+        raddle.get(item)
+
+
+@pytest.mark.parametrize("password", ["s3cret", "s3@s3cret", "s3cret/s3", "s3cret" * 60])
+@pytest.mark.parametrize("rest", ["[bad/", "host:port/", "host/\udce9"])
+def test_a_bad_address_does_not_show_its_password(raddle, password, rest):
+    [response] = raddle.fetch([f"http://user:{password}@{rest}"])
+    assert isinstance(response.error, raddle.InvalidURL)
+    for shown in (str(response.error), repr(response), response.url):
+        assert "s3" not in shown

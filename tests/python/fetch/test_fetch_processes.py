@@ -413,3 +413,16 @@ def test_a_child_may_drop_a_batch_of_asyncio(faults: Faults):
         """
     )
     assert output == ["200"]
+
+
+def test_an_error_can_be_shown_when_no_file_can_be_opened():
+    output = clean(
+        """
+        import resource
+        [response] = futures.fetch(["no url"])
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+        say(type(response.error).__name__, repr(response)[:30])
+        """
+    )
+    assert output == ["InvalidURL <Response InvalidURL no url: t"]
