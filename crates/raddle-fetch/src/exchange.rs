@@ -405,7 +405,13 @@ fn undecodable(decoder: &Decoder, error: &std::io::Error) -> Failed {
 /// A request that found no answer.
 fn broken(error: &hyper::Error, is_unsent: bool) -> Failed {
     if error.is_parse() {
-        let detail = format!("the answer is not HTTP ({}): is this a web server?", chain(error));
+        let why = chain(error);
+        // Only hyper's servers are told this in another way than by its words.
+        let detail = if why.contains("too large") {
+            "the answer's head is too large: at most 100 headers, and about 400 KB, are read".into()
+        } else {
+            format!("the answer is not HTTP ({why}): is this a web server?")
+        };
         return Failed::lasting(ErrorKind::InvalidResponse, detail);
     }
     let again = if is_unsent { Again::Always } else { Again::IfIdempotent };

@@ -143,3 +143,11 @@ def test_on_error_raise_stops_at_the_first(raddle, faults: Faults):
         raddle.fetch(urls, retries=0, on_error="raise")
     assert caught.value.url == urls[1]
     faults.wait_left(2)  # what was under way is given up
+
+
+@pytest.mark.parametrize("count, is_read", [(90, True), (110, False)])
+def test_the_limit_of_headers_is_named(raddle, faults: Faults, count, is_read):
+    url = faults.url("given", header="\n".join(f"X-{number}: a" for number in range(count)))
+    [response] = raddle.fetch([url], retries=0)
+    assert response.ok == is_read
+    assert is_read or "100 headers" in str(response.error)
