@@ -426,3 +426,26 @@ def test_an_error_can_be_shown_when_no_file_can_be_opened():
         """
     )
     assert output == ["InvalidURL <Response InvalidURL no url: t"]
+
+
+def test_a_child_that_drops_a_batch_of_asyncio_leaves_the_loop_of_its_parent(faults: Faults):
+    output = clean(
+        f"""
+        import asyncio, gc, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        loop = asyncio.new_event_loop()
+        batch = futures.fetch_async([{faults.url("ok")!r}] * 200, concurrency=2)
+        loop.run_until_complete(batch.__anext__())
+        pid = os.fork()
+        if pid == 0:
+            del batch
+            gc.collect()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        async def rest():
+            return len([response async for response in batch])
+        say(loop.run_until_complete(rest()))
+        loop.close()
+        """
+    )
+    assert output == ["199"]
