@@ -197,7 +197,7 @@ async fn connect(client: &Client, outgoing: &Outgoing, mut clock: Pin<&mut Clock
     {
         // Those that rest are closed when their tasks have had their turn.
         for _ in 0..CLOSING_TURNS {
-            tokio::task::yield_now().await;
+            turn().await;
         }
         connected = clock.as_mut().within(client.connect(&outgoing.url)).await;
     }
@@ -351,15 +351,31 @@ async fn read(
     decoder.end();
     decode_all(&mut decoder, clock.as_mut(), received).await?;
     while receiver.settle()? {
-        tokio::task::yield_now().await;
+        turn().await;
     }
     Ok(Answer { head, body: decoder.into_bytes() })
+}
+
+/// Lets everything else have its turn.
+///
+/// Not tokio's own: it puts the wake-up off to the end of the turn of its loop, and where the caller leaves the loop just
+/// then, to look for signals, the wake-up would be lost.
+async fn turn() {
+    let mut has_waited = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Decodes what has come, a slice at a time: in between, the time limit and the other requests have their turn.
 async fn decode_all(decoder: &mut Decoder, mut clock: Pin<&mut Clock>, received: u64) -> Result<(), Failed> {
     while decoder.step().map_err(|error| undecodable(decoder, &error))? == Decoded::More {
-        if clock.as_mut().within(tokio::task::yield_now()).await.is_err() {
+        if clock.as_mut().within(turn()).await.is_err() {
             return Err(clock.passed(Phase::Body, received));
         }
     }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use raddle_fetch::{
-    Checksum, ClientOptions, Credentials, DownloadItem, ErrorKind, News, Options, Phase, Proxy, Request, Stream,
-    Timeout, download, fetch, get,
+    Batch, Checksum, ClientOptions, Credentials, DownloadItem, Eagerness, ErrorKind, News, Options, Phase, Proxy,
+    Request, Step, Stream, Timeout, download, fetch, get,
 };
 use server::{Answer, Server};
 
@@ -336,4 +336,16 @@ fn a_robots_file_follows_its_own_redirects_and_knows_the_requests_own_agent() {
     let outcomes = fetch([Request::new(&server.url), Ok(nice)], &options).unwrap();
     assert_eq!(outcomes[0].as_ref().unwrap_err().kind(), ErrorKind::Robots);
     assert_eq!(outcomes[1].as_ref().unwrap().text(), "page");
+}
+
+#[test]
+fn a_caller_who_comes_and_goes_does_not_stop_the_decoding() {
+    let body = gzip(&vec![0; 16 << 20]);
+    let server = Server::start(move |_| Answer::page("200 OK", "Content-Encoding: gzip\r\n", &body));
+    let mut batch = Batch::new(Options { timeout: Timeout::none(), ..patient() }).unwrap();
+    batch.push(0, Request::new(&server.url));
+    batch.close();
+    // The caller leaves at once, over and over: each turn must leave the next something to do.
+    while batch.step(Some(std::time::Instant::now()), Eagerness::EachOutcome, None) == Step::Paused {}
+    assert_eq!(batch.take().next().unwrap().1.unwrap().body().len(), 16 << 20);
 }
