@@ -37,8 +37,6 @@ pub(crate) fn credentials(auth: &Bound<'_, PyAny>) -> PyResult<Credentials> {
 impl FetchOptions {
     #[new]
     fn new(values: &Bound<'_, PyDict>) -> PyResult<Self> {
-        // Its exceptions are loaded now: when files have run out, they could not be.
-        values.py().import("raddle._fetch_errors")?;
         let defaults = Options::default();
         let headers: Vec<(String, Vec<u8>)> = get(values, "headers", Vec::new())?;
         let mut map = raddle_fetch::HeaderMap::new();
