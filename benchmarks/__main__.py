@@ -1,7 +1,7 @@
 """``python -m benchmarks [names ...]``: measure, print, write results, rewrite the README's table.
 
-Names are suites (``threads``, ``fetch``, ``rust``) or cases of the first two; ``threads`` when none
-is given.
+Names are suites (``threads``, ``locks``, ``fetch``, ``rust``) or cases of the first three;
+``threads`` when none is given.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import fetch, fetchers, machine, readme, report, rust, web_server
+from benchmarks import fetch, fetchers, locks, machine, readme, report, rust, web_server
 from benchmarks.measure import measure_apart
 from benchmarks.model import RADDLE, Case, Result
 from benchmarks.threads import CASES
 
-SUITES = {"threads": (CASES, report.THREAD_COLUMNS), "fetch": (fetch.CASES, fetch.COLUMNS)}
+#: The suites whose cases are measured here, each with its cases and the columns of its table.
+SUITES = {
+    "threads": (CASES, report.THREAD_COLUMNS),
+    "locks": (locks.CASES, locks.COLUMNS),
+    "fetch": (fetch.CASES, fetch.COLUMNS),
+}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
