@@ -16,7 +16,7 @@ from benchmarks.model import FULL, QUICK, Case, Result, Sample, Scale
 
 ROOT = Path(__file__).resolve().parent.parent
 CASE_SECONDS = 900.0
-FACTORS = {"us": 1e6, "ms": 1e3, "bytes": 1.0, "MB": 1e-6}
+FACTORS = {"ns": 1e9, "us": 1e6, "ms": 1e3, "bytes": 1.0, "MB": 1e-6}
 
 
 def timed(
@@ -97,10 +97,10 @@ def _last_words(child: subprocess.CompletedProcess[str]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measure one case in this interpreter and print its figures as JSON."""
-    from benchmarks import fetch, threads
+    from benchmarks import fetch, locks, threads
 
     name, subject, *options = arguments
-    [case] = [case for case in (*threads.CASES, *fetch.CASES) if case.name == name]
+    [case] = [case for case in (*threads.CASES, *locks.CASES, *fetch.CASES) if case.name == name]
     json.dump(measure(case, subject, QUICK if "--quick" in options else FULL), sys.stdout)
 
 
