@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::process::bytes::Bytes;
+use crate::process::launcher::Exit;
 use crate::waits::Deadlock;
 
 /// Why the engine itself, not the task's code, ended a task with an error.
@@ -22,6 +24,76 @@ pub enum Failure {
         /// What broke it.
         reason: Arc<str>,
     },
+    /// It ran longer than its `task_timeout` in a worker process, which was ended.
+    Overran {
+        /// Which task.
+        task: LostTask,
+        /// How long it was allowed to run.
+        limit: Duration,
+    },
+    /// It was stopped by ending its worker process.
+    Killed {
+        /// Which task.
+        task: LostTask,
+        /// How the worker ended.
+        death: Arc<Death>,
+    },
+    /// Its worker process ended while it ran.
+    Died {
+        /// Which task.
+        task: LostTask,
+        /// How the worker ended.
+        death: Arc<Death>,
+    },
+}
+
+/// A task that ended with its worker process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostTask {
+    /// The name that it was given.
+    pub label: Option<Arc<str>>,
+    /// What had been sent to the worker.
+    pub call: Option<Bytes>,
+}
+
+impl LostTask {
+    fn name(&self) -> &str {
+        self.label.as_deref().unwrap_or("a task")
+    }
+}
+
+/// The end of a worker process before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// The number of the worker in its pool.
+    pub worker: usize,
+    /// Its process id.
+    pub pid: u32,
+    /// How its process ended.
+    pub exit: Exit,
+    /// Why the pool ended it, if it did so by itself.
+    pub why: Option<String>,
+}
+
+impl Death {
+    /// How it ended, in words.
+    pub fn how(&self) -> String {
+        let Exit { code, peak_memory, .. } = &self.exit;
+        let end = match (u32::try_from(*code), crate::os::signal_name(code.wrapping_neg())) {
+            (Ok(code), _) => format!("exit code {code}"),
+            (Err(_), Some(name)) => format!("signal {name}"),
+            (Err(_), None) => format!("signal {}", code.unsigned_abs()),
+        };
+        let peak = peak_memory.map(|bytes| format!(", peak memory {:.0} MB", bytes as f64 / 1e6)).unwrap_or_default();
+        let why = self.why.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+        format!("{end}{peak}{why}")
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} (process {}) ended with {}", self.worker, self.pid, self.how())
+    }
 }
 
 impl fmt::Display for Failure {
@@ -37,6 +109,14 @@ impl fmt::Display for Failure {
                 )
             }
             Self::Broken { reason } => f.write_str(reason),
+            Self::Overran { task, limit } => write!(
+                f,
+                "{} ran longer than its task_timeout of {} s: its worker process was ended and replaced",
+                task.name(),
+                limit.as_secs_f64()
+            ),
+            Self::Killed { task, death } => write!(f, "{} was stopped: {death}", task.name()),
+            Self::Died { task, death } => write!(f, "{} was lost: {death}", task.name()),
         }
     }
 }

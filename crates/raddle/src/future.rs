@@ -21,8 +21,8 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::primitives::{AtomicU32, Mutex, Ordering};
-use crate::signal::{Signal, Waited};
-use crate::waits::{Deadlock, Watch, wait_watched};
+use crate::signal::{Drive, Signal, Waited};
+use crate::waits::{Deadlock, Watch, wait_driving};
 
 /// Where a future stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -344,7 +344,21 @@ impl<V: Outcome> Waiting<'_, V> {
     /// # Errors
     /// The wait closes a circle of threads that wait for each other.
     pub fn wait(&self, deadline: Option<Instant>, watch: Option<Watch<'_>>) -> Result<Waited, Deadlock> {
-        wait_watched(&self.signal, deadline, watch)
+        self.wait_driving(deadline, watch, None)
+    }
+
+    /// As [`wait`](Self::wait); if all that is awaited comes from one place, the thread can sleep there and
+    /// [drive](Drive) it.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn wait_driving(
+        &self,
+        deadline: Option<Instant>,
+        watch: Option<Watch<'_>>,
+        drive: Option<&dyn Drive>,
+    ) -> Result<Waited, Deadlock> {
+        wait_driving(&self.signal, deadline, watch, drive)
     }
 }
 

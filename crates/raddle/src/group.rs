@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use crate::future::{FutureCell, Listener, ListenerKey, Outcome, Witness};
 use crate::primitives::{AtomicUsize, Mutex, Ordering};
-use crate::signal::{Signal, Waited};
-use crate::waits::{Awaited, Deadlock, Several, Watch, wait_watched};
+use crate::signal::{Drive, Signal, Waited};
+use crate::waits::{Awaited, Deadlock, Several, Watch, wait_driving};
 
 /// When a wait for several futures ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,21 @@ impl Countdown {
     /// # Errors
     /// The wait closes a circle of threads that wait for each other.
     pub fn wait(&self, deadline: Option<Instant>, watch: Option<Watch<'_>>) -> Result<Waited, Deadlock> {
-        wait_watched(&self.signal, deadline, watch)
+        self.wait_driving(deadline, watch, None)
+    }
+
+    /// As [`wait`](Self::wait); if all that is awaited comes from one place, the thread can sleep there and
+    /// [drive](Drive) it.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn wait_driving(
+        &self,
+        deadline: Option<Instant>,
+        watch: Option<Watch<'_>>,
+        drive: Option<&dyn Drive>,
+    ) -> Result<Waited, Deadlock> {
+        wait_driving(&self.signal, deadline, watch, drive)
     }
 
     /// Takes the registrations back; `cell_of` gives the future of a number.
@@ -159,13 +173,26 @@ impl Arrivals {
     /// # Errors
     /// The wait closes a circle of threads that wait for each other.
     pub fn wait(&self, deadline: Option<Instant>, watch: Option<Watch<'_>>) -> Result<Waited, Deadlock> {
+        self.wait_driving(deadline, watch, None)
+    }
+
+    /// As [`Countdown::wait_driving`].
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn wait_driving(
+        &self,
+        deadline: Option<Instant>,
+        watch: Option<Watch<'_>>,
+        drive: Option<&dyn Drive>,
+    ) -> Result<Waited, Deadlock> {
         let mut arrived = self.arrived.lock();
         if !arrived.indices.is_empty() {
             return Ok(Waited::Ready);
         }
         arrived.has_sleeper = true;
         drop(arrived);
-        wait_watched(&self.signal, deadline, watch)
+        wait_driving(&self.signal, deadline, watch, drive)
     }
 }
 

@@ -40,7 +40,7 @@ mod timer;
 mod wait;
 pub mod waits;
 
-pub use error::{Failure, SubmitError, TaskError};
+pub use error::{Death, Failure, LostTask, SubmitError, TaskError};
 pub use executor::{Future, Map, ThreadPoolExecutor, View};
 pub use group::ReturnWhen;
 pub use roster::Phase;

@@ -82,6 +82,11 @@ impl std::fmt::Debug for Pool {
 
 static NEXT_POOL: AtomicU64 = AtomicU64::new(1);
 
+/// The number of a new pool, of threads or of processes.
+pub(crate) fn next_id() -> u64 {
+    NEXT_POOL.fetch_add(1, Relaxed)
+}
+
 thread_local! {
     /// The pool whose tasks the thread runs; 0 for a thread of nobody's.
     static CURRENT_POOL: Cell<u64> = const { Cell::new(0) };
@@ -91,7 +96,7 @@ impl Pool {
     /// A pool without workers yet: they are started on demand, `max_workers` at most.
     pub fn new(host: Arc<dyn Host>, max_workers: usize) -> Arc<Self> {
         let pool = Arc::new(Self {
-            id: NEXT_POOL.fetch_add(1, Relaxed),
+            id: next_id(),
             generation: os::fork_generation(),
             host,
             roster: Roster::new(max_workers),

@@ -5,14 +5,17 @@
 //! | word | who writes it | ordering | why |
 //! |---|---|---|---|
 //! | `EMPTY` -> `ASLEEP` | the waiter, by compare-exchange | Relaxed | only a setter that sees it has to call the kernel |
-//! | any -> `SET` | a setter, by swap | Release | what the setter did before is seen by the waiter |
+//! | `EMPTY` -> `DRIVING` | a waiter that sleeps elsewhere, by compare-exchange | Release | a setter that sees it rings there |
+//! | any -> `SET` | a setter, by swap | AcqRel | what the setter did before is seen by the waiter |
 //! | `SET` -> `EMPTY` | the waiter, by compare-exchange | Acquire | pairs with the swap; the signal can be used again |
 //!
 //! A lost wake-up is impossible: the setter's swap either comes before the waiter's compare-exchange, which then fails,
 //! or it returns `ASLEEP`, and then the setter wakes; the kernel checks the word again before the thread sleeps.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::primitives::{Futex, FutexWake, Ordering};
@@ -20,6 +23,7 @@ use crate::primitives::{Futex, FutexWake, Ordering};
 const EMPTY: u32 = 0;
 const ASLEEP: u32 = 1;
 const SET: u32 = 2;
+const DRIVING: u32 = 3;
 
 /// Callers inside a blocking wait: where there is one, the interpreter that it released is likely to be free.
 static BLOCKED_CALLERS: AtomicUsize = AtomicUsize::new(0);
@@ -41,10 +45,27 @@ pub enum Waited {
     Interrupted,
 }
 
+/// Where a thread sleeps that does the work for which it waits: it drives a pool of processes meanwhile.
+pub trait Drive: Send + Sync {
+    /// Blocks the calling thread until `signal` is set, and drives what sets it. `None` if another thread does: then it may
+    /// sleep on the signal.
+    fn drive(&self, signal: &Signal, deadline: Option<Instant>) -> Option<Waited>;
+
+    /// Has the driving thread look at its signal.
+    fn ring(&self);
+}
+
 /// A flag that one thread can sleep on.
-#[derive(Debug)]
 pub struct Signal {
     word: Futex,
+    /// Whom to ring for while the word is `DRIVING`.
+    drive: OnceLock<Arc<dyn Drive>>,
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signal").field("word", &self.word).finish_non_exhaustive()
+    }
 }
 
 impl Default for Signal {
@@ -56,14 +77,34 @@ impl Default for Signal {
 impl Signal {
     /// A signal that is not set.
     pub fn new() -> Self {
-        Self { word: Futex::new(EMPTY) }
+        Self { word: Futex::new(EMPTY), drive: OnceLock::new() }
     }
 
     /// Sets the flag, and wakes the thread that sleeps on it.
     pub fn set(&self) {
-        if self.word.word().swap(SET, Ordering::Release) == ASLEEP {
-            self.word.wake_one();
+        match self.word.word().swap(SET, Ordering::AcqRel) {
+            ASLEEP => self.word.wake_one(),
+            DRIVING => self.drive.get().into_iter().for_each(|drive| drive.ring()),
+            _ => {}
         }
+    }
+
+    /// Whether the flag is set.
+    pub fn is_set(&self) -> bool {
+        self.word.word().load(Ordering::Acquire) == SET
+    }
+
+    /// Has setters ring for `drive`, which is the same each time. The driver must look whether the flag [is set](Self::is_set)
+    /// between this and its sleep.
+    pub fn begin_to_drive(&self, drive: &Arc<dyn Drive>) {
+        self.drive.get_or_init(|| Arc::clone(drive));
+        let _ = self.word.word().compare_exchange(EMPTY, DRIVING, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// The driver has come back, for this reason. Takes the flag down if it is set.
+    pub fn end_to_drive(&self, why: Waited) -> Waited {
+        let _ = self.word.word().compare_exchange(DRIVING, EMPTY, Ordering::Relaxed, Ordering::Relaxed);
+        if self.try_take() { Waited::Ready } else { why }
     }
 
     /// Takes the flag down if it is set.

@@ -12,6 +12,7 @@ use crate::events::{self, Event, EventKind};
 use crate::future::{Begin, Cancel, FutureCell, Notices, Outcome, State};
 use crate::pool::Pool;
 use crate::primitives::Mutex;
+use crate::signal::Drive;
 use crate::statistics::Record;
 use crate::timer::Expire;
 use crate::waits::{Awaited, Description, Look, ThreadNumber};
@@ -58,6 +59,31 @@ pub struct Task<J: Job> {
     number: AtomicU64,
     /// The thread that runs it: 0 if nobody does, or it is not known.
     runner: AtomicU64,
+    /// The pool of processes that has it, if one has.
+    home: OnceLock<Weak<dyn Home>>,
+    /// Of a task in a pool of processes: whether it can be withdrawn.
+    pub(crate) claim: AtomicU32,
+}
+
+/// A task in a pool of processes waits there, in the queue or at a worker.
+pub(crate) const WAITING: u32 = 0;
+/// It has been withdrawn.
+pub(crate) const WITHDRAWN: u32 = 1;
+/// Its reply has come.
+pub(crate) const CAME: u32 = 2;
+
+/// What a task asks of the pool of processes that has it. It is named by its address.
+pub(crate) trait Home: Drive {
+    /// Takes it back, unless a worker has begun it; `claim` says under the pool's lock whether its reply has come.
+    fn withdraw(&self, task: usize, claim: &dyn Fn() -> bool) -> bool;
+    /// Whether a worker runs it.
+    fn has_begun(&self, task: usize) -> bool;
+    /// Ends the worker that runs it.
+    fn kill(&self, task: usize) -> bool;
+    /// Takes what has come from workers.
+    fn look(&self);
+    /// Itself, as somewhere to sleep.
+    fn as_drive(self: Arc<Self>) -> Arc<dyn Drive>;
 }
 
 impl<J: Job> std::fmt::Debug for Task<J> {
@@ -91,6 +117,61 @@ impl<J: Job> Task<J> {
             executor: AtomicU64::new(0),
             number: AtomicU64::new(0),
             runner: AtomicU64::new(0),
+            home: OnceLock::new(),
+            claim: AtomicU32::new(WAITING),
+        }
+    }
+
+    /// Tells the task from others as long as it lives.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).cast::<()>().addr()
+    }
+
+    /// A pool of processes takes it.
+    pub(crate) fn moves_to(&self, home: Weak<dyn Home>) {
+        let _ = self.home.set(home);
+    }
+
+    fn home(&self) -> Option<Arc<dyn Home>> {
+        self.home.get().filter(|_| !self.cell.state().is_done())?.upgrade()
+    }
+
+    /// Where to sleep until it is done, so that the sleeper does what it waits for: of a task in a pool of processes.
+    pub fn drive(&self) -> Option<Arc<dyn Drive>> {
+        Some(self.home()?.as_drive())
+    }
+
+    /// Whether a pool of processes has it, or had.
+    pub fn is_remote(&self) -> bool {
+        self.home.get().is_some()
+    }
+
+    /// Looks how it stands: what a worker process has begun or ended nobody may have noted yet.
+    pub fn look(&self) -> State {
+        if let Some(home) = self.home() {
+            home.look();
+            if self.cell.state() == State::Pending && home.has_begun(self.address()) {
+                // It has not been cancelled, so there is nobody to tell.
+                let _ = self.cell.begin();
+            }
+        }
+        self.cell.state()
+    }
+
+    /// Ends the worker process that runs it; `None`: no pool of processes has it.
+    pub fn kill(&self) -> Option<bool> {
+        self.home.get()?;
+        Some(self.home().is_some_and(|home| home.kill(self.address())))
+    }
+
+    /// Has it begun, or ended, if it cannot be withdrawn from its pool of processes.
+    fn withdraw(&self) {
+        let claim = || self.claim.compare_exchange(WAITING, WITHDRAWN, Relaxed, Relaxed).is_ok();
+        if let Some(home) = self.home()
+            && !home.withdraw(self.address(), &claim)
+        {
+            // It has not been cancelled, so there is nobody to tell.
+            let _ = self.cell.begin();
         }
     }
 
@@ -115,6 +196,7 @@ impl<J: Job> Task<J> {
 
     /// Cancels it unless it has begun, and drops the job. The notices are to be delivered.
     pub fn cancel(&self) -> Cancel {
+        self.withdraw();
         let cancel = self.cell.cancel(self.is_submitted());
         if matches!(cancel, Cancel::Now(_)) {
             drop(self.take_job());
@@ -156,7 +238,18 @@ impl<J: Job> Task<J> {
         }
     }
 
-    fn take_job(&self) -> Option<J> {
+    pub(crate) fn options_given(&self) -> Option<&Arc<Options>> {
+        self.options.get()
+    }
+
+    /// A pool has taken it, under this number.
+    pub(crate) fn note_accepted(&self, executor: u64, number: u64) {
+        self.executor.store(executor, Relaxed);
+        self.number.store(number, Relaxed);
+        self.emit(EventKind::Submitted, None);
+    }
+
+    pub(crate) fn take_job(&self) -> Option<J> {
         self.job.lock().take()
     }
 
@@ -250,9 +343,7 @@ pub(crate) trait Runnable: Send + Sync {
 
 impl<J: Job> Runnable for Task<J> {
     fn accept(&self, executor: u64, number: u64) {
-        self.executor.store(executor, Relaxed);
-        self.number.store(number, Relaxed);
-        self.emit(EventKind::Submitted, None);
+        self.note_accepted(executor, number);
     }
 
     fn is_cancelled(&self) -> bool {

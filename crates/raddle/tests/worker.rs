@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use raddle::process::link::{Link, Reply};
+use raddle::process::link::{Link, Received, Reply, TakenBack};
 use raddle::process::mapping::Mapping;
 use raddle::process::seat::{PLACES, words_for};
 use raddle::process::worker::{Handler, end_with, serve};
@@ -61,7 +61,8 @@ impl Handler for Servant {
 
 struct Worker {
     process: Child,
-    link: Link,
+    /// Keeps the number of each task.
+    link: Link<u64>,
     /// As long as the link.
     _mapping: Mapping,
 }
@@ -98,16 +99,18 @@ impl Worker {
 
     fn send(&mut self, task: u64, operation: u8, argument: &[u8]) {
         let bytes: Vec<u8> = [&[operation], argument].concat();
-        self.link.send(task, bytes.into()).expect("the worker keeps the rules");
+        self.link.send(task, bytes.into(), task).expect("the worker keeps the rules");
         self.link.ring();
     }
 
     /// Waits for one reply.
-    fn receive(&mut self) -> Reply {
+    fn receive(&mut self) -> (u64, Reply) {
         let end = Instant::now() + Duration::from_secs(60);
         while Instant::now() < end {
-            if let Some(reply) = self.link.receive().expect("the worker keeps the rules") {
-                return reply;
+            match self.link.receive().expect("the worker keeps the rules") {
+                Some(Received::Reply(task, reply)) => return (task, reply),
+                Some(Received::Ready) | None => {}
+                Some(Received::Unfit(reason)) => panic!("the worker is fit, not {reason:?}"),
             }
             self.link.pump().expect("the worker keeps the rules");
             self.link.ring();
@@ -117,7 +120,7 @@ impl Worker {
     }
 
     fn wait_begun(&self, task: u64) {
-        while self.link.running().is_none_or(|(running, _)| running != task) {
+        while self.link.running().is_none_or(|(running, _)| *running != task) {
             std::thread::yield_now();
         }
     }
@@ -133,7 +136,7 @@ fn tasks_are_answered_in_order_whatever_their_size() {
         worker.send(task, REVERSE, &argument);
         let mut payload = argument;
         payload.reverse();
-        assert_eq!(worker.receive(), Reply { task, kind: REVERSE.into(), payload });
+        assert_eq!(worker.receive(), (task, Reply { kind: REVERSE.into(), payload }));
     }
 }
 
@@ -147,7 +150,7 @@ fn many_tasks_can_be_on_the_way() {
             sent += 1;
         }
         assert!(worker.link.load() <= PLACES);
-        assert_eq!(worker.receive().task, received);
+        assert_eq!(worker.receive().0, received);
         received += 1;
     }
     assert_eq!(worker.link.load(), 0);
@@ -158,10 +161,10 @@ fn what_was_defined_is_there_until_it_is_forgotten() {
     let Some(mut worker) = Worker::start("what_was_defined_is_there_until_it_is_forgotten") else { return };
     worker.link.define(7, b"a function".to_vec().into()).expect("the worker keeps the rules");
     worker.send(1, RECALL, &[7]);
-    assert_eq!(worker.receive().payload, b"a function");
+    assert_eq!(worker.receive().1.payload, b"a function");
     worker.link.forget(7).expect("the worker keeps the rules");
     worker.send(2, RECALL, &[7]);
-    assert_eq!(worker.receive().kind, 0);
+    assert_eq!(worker.receive().1.kind, 0);
 }
 
 #[test]
@@ -171,13 +174,13 @@ fn a_task_behind_a_running_one_can_be_taken_back() {
     worker.wait_begun(1);
     worker.send(2, REVERSE, &[]);
     worker.send(3, REVERSE, &[0; 500_000]);
-    assert!(!worker.link.try_take_back(1), "it runs");
+    let (running, since) = worker.link.running().expect("it runs");
+    assert!(*running == 1 && since.is_some());
+    assert_eq!(worker.link.try_take_back(|task| *task == 1), TakenBack::Begun);
     assert_eq!(worker.link.take_back_last(), Some(3));
-    assert!(worker.link.try_take_back(2));
-    assert!(!worker.link.try_take_back(2), "it is not there any more");
-    assert_eq!(worker.link.left().collect::<Vec<_>>(), [(1, true)]);
-    let (_, since) = worker.link.running().expect("it runs");
-    assert!(since.is_some());
+    assert_eq!(worker.link.try_take_back(|task| *task == 2), TakenBack::Yes(2));
+    assert_eq!(worker.link.try_take_back(|task| *task == 2), TakenBack::NotHere);
+    assert_eq!(worker.link.sent().collect::<Vec<_>>(), [(&1, true)]);
 }
 
 #[test]
@@ -187,9 +190,9 @@ fn after_a_death_it_is_known_what_ran() {
     worker.send(2, EXIT, &[]);
     worker.send(3, REVERSE, b"abc");
     assert_eq!(worker.process.wait().expect("it is our child").code(), Some(3));
-    assert_eq!(worker.receive().task, 1, "what was answered before is there");
+    assert_eq!(worker.receive().0, 1, "what was answered before is there");
     assert_eq!(worker.link.receive(), Ok(None));
-    assert_eq!(worker.link.left().collect::<Vec<_>>(), [(2, true), (3, false)]);
+    assert_eq!(worker.link.sent().collect::<Vec<_>>(), [(&2, true), (&3, false)]);
 }
 
 #[test]
@@ -198,6 +201,6 @@ fn a_worker_that_is_stopped_does_what_it_was_sent() {
     worker.send(1, REVERSE, b"abc");
     worker.link.stop().expect("the worker keeps the rules");
     worker.link.ring();
-    assert_eq!(worker.receive().payload, b"cba");
+    assert_eq!(worker.receive().1.payload, b"cba");
     assert!(worker.process.wait().expect("it is our child").success());
 }

@@ -3,7 +3,7 @@
 #[cfg(not(loom))]
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64},
     time::Duration,
@@ -166,6 +166,89 @@ impl ProcessHandle {
         let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
         while poll(&mut watched, None) == Err(Errno::INTR) {}
     }
+
+    /// Ends it at once. One that has ended already stays so.
+    pub(crate) fn kill(&self) {
+        // It fails only for a process that is gone, or belongs to somebody else: nothing is left to be done then.
+        let _ = rustix::process::pidfd_send_signal(&self.0, rustix::process::Signal::KILL);
+    }
+}
+
+#[cfg(not(loom))]
+impl AsFd for ProcessHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A counter that can be polled: somewhere to sleep beside other descriptors.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub(crate) struct EventFd(OwnedFd);
+
+#[cfg(not(loom))]
+impl EventFd {
+    pub(crate) fn new() -> io::Result<Self> {
+        use rustix::event::{EventfdFlags, eventfd};
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Wakes whoever polls it.
+    pub(crate) fn ring(&self) {
+        write_eventfd(self.0.as_fd());
+    }
+
+    /// Takes the rings so far.
+    pub(crate) fn quiet(&self) {
+        // It fails if nobody has rung.
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
+
+#[cfg(not(loom))]
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Adds one to an eventfd.
+#[cfg(not(loom))]
+pub(crate) fn write_eventfd(descriptor: BorrowedFd<'_>) {
+    // It fails if the counter is full, and then it need not be counted up to be readable.
+    let _ = rustix::io::write(descriptor, &1_u64.to_ne_bytes());
+}
+
+/// Sleeps until one of the descriptors can be read, a signal handler has run, or the time is over; tells which can be read.
+#[cfg(not(loom))]
+pub(crate) fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Vec<bool> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut watched: Vec<_> = descriptors.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let limit = timeout.and_then(|t| Timespec::try_from(t).ok());
+    match poll(&mut watched, limit.as_ref()) {
+        Ok(_) => watched.iter().map(|fd| !fd.revents().is_empty()).collect(),
+        // Interrupted, or out of memory: the caller looks at everything, and comes back.
+        Err(_) => vec![false; descriptors.len()],
+    }
+}
+
+/// What the system calls a signal: `SIGKILL`.
+pub(crate) fn signal_name(number: i32) -> Option<&'static str> {
+    const NAMES: [(i32, &str); 12] = [
+        (libc::SIGHUP, "SIGHUP"),
+        (libc::SIGINT, "SIGINT"),
+        (libc::SIGQUIT, "SIGQUIT"),
+        (libc::SIGILL, "SIGILL"),
+        (libc::SIGTRAP, "SIGTRAP"),
+        (libc::SIGABRT, "SIGABRT"),
+        (libc::SIGBUS, "SIGBUS"),
+        (libc::SIGFPE, "SIGFPE"),
+        (libc::SIGKILL, "SIGKILL"),
+        (libc::SIGSEGV, "SIGSEGV"),
+        (libc::SIGPIPE, "SIGPIPE"),
+        (libc::SIGTERM, "SIGTERM"),
+    ];
+    NAMES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name)
 }
 
 /// Whether the calling thread is the first of its process: the one that a terminal's Ctrl-C reaches.

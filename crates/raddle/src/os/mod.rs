@@ -8,11 +8,11 @@ use linux as system;
 #[cfg(not(target_os = "linux"))]
 compile_error!("raddle runs on Linux; another system needs a file beside crates/raddle/src/os/linux.rs");
 
-pub(crate) use system::watch_forks;
+pub(crate) use system::{signal_name, watch_forks};
 #[cfg(not(loom))]
 pub(crate) use system::{
-    ProcessHandle, SharedMemory, exit_at_once, futex_wait, futex_wake_one, monotonic_nanoseconds, shared_futex_wait,
-    shared_futex_wake,
+    EventFd, ProcessHandle, SharedMemory, exit_at_once, futex_wait, futex_wake_one, monotonic_nanoseconds, poll_readable,
+    shared_futex_wait, shared_futex_wake, write_eventfd,
 };
 pub use system::{before_exit, is_main_thread, thread_ident};
 

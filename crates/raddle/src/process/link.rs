@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 
+use super::bytes::Bytes;
 use super::mapping::{Mapping, Part};
 use super::ring::{Consumer, Corrupt, Header, Outgoing, Producer};
 use super::seat::{PLACES, Seat};
@@ -13,43 +13,56 @@ pub(crate) const TASK: u16 = 1 << 15;
 pub(crate) const DEFINE: u16 = 1;
 pub(crate) const FORGET: u16 = 2;
 pub(crate) const STOP: u16 = 3;
+/// Marks what a worker says of itself, as opposed to a reply to a task.
+pub(crate) const NOTE: u16 = 1 << 15;
+/// The worker is ready for tasks.
+pub(crate) const READY: u16 = NOTE | 1;
+/// The worker could not be made ready; the payload says why, in UTF-8.
+pub(crate) const UNFIT: u16 = NOTE | 2;
 
-/// The bytes of a task or a definition: kept until the reply is there, for it may have to be sent once more.
-pub type Bytes = Arc<[u8]>;
-
-/// What a worker has answered.
+/// What a worker has answered to a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The number of the task.
-    pub task: u64,
     /// What kind of reply it is.
     pub kind: u16,
     /// What it consists of.
     pub payload: Vec<u8>,
 }
 
-/// A task that is with the worker.
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    task: u64,
-    place: usize,
+/// What has come from a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received<T> {
+    /// The reply to a task, with what was kept for it.
+    Reply(T, Reply),
+    /// The worker is ready for tasks.
+    Ready,
+    /// The worker could not be made ready, and says why.
+    Unfit(String),
 }
 
-/// The program's end of the rings of one worker.
-pub struct Link {
+/// A task that is with the worker.
+#[derive(Debug)]
+struct Sent<T> {
+    number: u64,
+    place: usize,
+    kept: T,
+}
+
+/// The program's end of the rings of one worker. `T` is what is kept for a task while the worker has it.
+pub struct Link<T> {
     seat: Seat,
     tasks: Producer<Part>,
     replies: Consumer<Part>,
     /// Records for which there was no room yet, and perhaps one of which a part is in the ring.
     backlog: VecDeque<Outgoing<Bytes>>,
     /// In the order in which they were sent.
-    sent: VecDeque<Sent>,
+    sent: VecDeque<Sent<T>>,
     free: Vec<usize>,
     /// Whether the worker may have to be told.
     is_bell_due: bool,
 }
 
-impl fmt::Debug for Link {
+impl<T> fmt::Debug for Link<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
             .field("sent", &self.sent.len())
@@ -58,7 +71,7 @@ impl fmt::Debug for Link {
     }
 }
 
-impl Link {
+impl<T> Link<T> {
     /// The link to a worker that will serve the seat of this number; one that served it before has ended.
     pub fn new(mapping: &Mapping, seat: usize) -> Self {
         let seat = Seat::new(mapping, seat);
@@ -84,19 +97,19 @@ impl Link {
         !self.free.is_empty() && self.backlog.is_empty()
     }
 
-    /// Sends a task, of a number that no other task of the pool has had.
+    /// Sends a task under a number that this worker was never sent before; `kept` comes back with the reply.
     ///
     /// # Errors
     /// The shared memory was overwritten.
     ///
     /// # Panics
     /// There is no [room](Self::has_room).
-    pub fn send(&mut self, task: u64, bytes: Bytes) -> Result<(), Corrupt> {
+    pub fn send(&mut self, number: u64, bytes: Bytes, kept: T) -> Result<(), Corrupt> {
         let place = self.free.pop().expect("there is room for a task");
-        self.seat.claims.send(place, task);
-        self.sent.push_back(Sent { task, place });
+        self.seat.claims.send(place, number);
+        self.sent.push_back(Sent { number, place, kept });
         let kind = TASK | u16::try_from(place).expect("places are few");
-        self.push(Header { kind, id: task }, bytes)
+        self.push(Header { kind, id: number }, bytes)
     }
 
     /// Sends something for the tasks to come, under a number of its own.
@@ -112,7 +125,7 @@ impl Link {
     /// # Errors
     /// The shared memory was overwritten.
     pub fn forget(&mut self, number: u64) -> Result<(), Corrupt> {
-        self.push(Header { kind: FORGET, id: number }, Arc::default())
+        self.push(Header { kind: FORGET, id: number }, Bytes::default())
     }
 
     /// Has the worker end when it has done what it was sent.
@@ -120,7 +133,7 @@ impl Link {
     /// # Errors
     /// The shared memory was overwritten.
     pub fn stop(&mut self) -> Result<(), Corrupt> {
-        self.push(Header { kind: STOP, id: 0 }, Arc::default())
+        self.push(Header { kind: STOP, id: 0 }, Bytes::default())
     }
 
     fn push(&mut self, header: Header, bytes: Bytes) -> Result<(), Corrupt> {
@@ -151,49 +164,65 @@ impl Link {
         }
     }
 
-    /// Takes a task back, unless the worker has begun it.
-    pub fn try_take_back(&mut self, task: u64) -> bool {
-        let Some(at) = self.sent.iter().position(|sent| sent.task == task) else { return false };
-        self.take_back_at(at)
+    /// Takes back the first task of those that `is_wanted`, unless the worker has begun it.
+    pub fn try_take_back(&mut self, is_wanted: impl Fn(&T) -> bool) -> TakenBack<T> {
+        match self.sent.iter().position(|sent| is_wanted(&sent.kept)) {
+            None => TakenBack::NotHere,
+            Some(at) => self.take_back_at(at).map_or(TakenBack::Begun, TakenBack::Yes),
+        }
+    }
+
+    /// Takes back all tasks that are wanted and that the worker has not begun.
+    pub fn take_back_all(&mut self, is_wanted: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut taken = Vec::new();
+        for at in (0..self.sent.len()).rev() {
+            if is_wanted(&self.sent[at].kept) {
+                taken.extend(self.take_back_at(at));
+            }
+        }
+        taken.reverse();
+        taken
     }
 
     /// Takes back the task that was sent last and is not begun.
-    pub fn take_back_last(&mut self) -> Option<u64> {
-        let at = self.sent.len().checked_sub(1)?;
-        let task = self.sent[at].task;
-        self.take_back_at(at).then_some(task)
+    pub fn take_back_last(&mut self) -> Option<T> {
+        self.take_back_at(self.sent.len().checked_sub(1)?)
     }
 
-    fn take_back_at(&mut self, at: usize) -> bool {
-        let Sent { task, place } = self.sent[at];
-        if !self.seat.claims.try_take_back(place, task) {
-            return false;
+    fn take_back_at(&mut self, at: usize) -> Option<T> {
+        let &Sent { number, place, .. } = &self.sent[at];
+        if !self.seat.claims.try_take_back(place, number) {
+            return None;
         }
-        self.sent.remove(at);
         self.free.push(place);
         // What is not in the ring yet need not go there; of a begun record the rest must follow.
-        self.backlog.retain(|record| record.is_begun() || !record.is_for_task(task, TASK));
-        true
+        self.backlog.retain(|record| record.is_begun() || !record.is_for_task(number, TASK));
+        self.sent.remove(at).map(|sent| sent.kept)
     }
 
-    /// The next reply, if all of it is there.
+    /// What has come next, if all of it is there.
     ///
     /// # Errors
     /// The shared memory was overwritten; or the worker answers what it was not asked.
-    pub fn receive(&mut self) -> Result<Option<Reply>, Corrupt> {
+    pub fn receive(&mut self) -> Result<Option<Received<T>>, Corrupt> {
         if !self.replies.has_more() {
             return Ok(None);
         }
         self.is_bell_due = true;
         let Some(record) = self.replies.read()? else { return Ok(None) };
-        let task = record.header.id;
-        let at = self.sent.iter().position(|sent| sent.task == task);
+        let Header { kind, id } = record.header;
+        match kind {
+            READY => return Ok(Some(Received::Ready)),
+            UNFIT => return Ok(Some(Received::Unfit(String::from_utf8_lossy(&record.payload).into_owned()))),
+            _ => {}
+        }
+        let at = self.sent.iter().position(|sent| sent.number == id);
         let sent = at.and_then(|at| self.sent.remove(at));
-        let Some(Sent { place, .. }) = sent.filter(|sent| self.seat.claims.is_begun(sent.place, task)) else {
+        let Some(Sent { place, kept, .. }) = sent.filter(|sent| self.seat.claims.is_begun(sent.place, id)) else {
             return Err(Corrupt { what: "a reply to a task that was not sent, or not begun" });
         };
         self.free.push(place);
-        Ok(Some(Reply { task, kind: record.header.kind, payload: record.payload }))
+        Ok(Some(Received::Reply(kept, Reply { kind, payload: record.payload })))
     }
 
     /// Whether something has come that has not been received.
@@ -201,14 +230,34 @@ impl Link {
         self.replies.has_more()
     }
 
+    /// The tasks that are with the worker, each with whether it has begun, by its own account.
+    pub fn sent(&self) -> impl Iterator<Item = (&T, bool)> {
+        self.sent.iter().map(|sent| (&sent.kept, self.seat.claims.is_begun(sent.place, sent.number)))
+    }
+
     /// The task that the worker runs, by its own account, and since when, in nanoseconds of the monotonic clock.
-    pub fn running(&self) -> Option<(u64, Option<u64>)> {
-        let begun = self.sent.iter().find(|sent| self.seat.claims.is_begun(sent.place, sent.task))?;
-        Some((begun.task, self.seat.begun_at()))
+    pub fn running(&self) -> Option<(&T, Option<u64>)> {
+        let (running, _) = self.sent().find(|(_, is_begun)| *is_begun)?;
+        Some((running, self.seat.begun_at()))
     }
 
     /// After the worker's end, when all replies have been received: the tasks that it had, each with whether it had begun.
-    pub fn left(&self) -> impl Iterator<Item = (u64, bool)> + '_ {
-        self.sent.iter().map(|sent| (sent.task, self.seat.claims.is_begun(sent.place, sent.task)))
+    pub fn into_left(self) -> impl Iterator<Item = (T, bool)> {
+        let Self { seat, sent, .. } = self;
+        sent.into_iter().map(move |sent| {
+            let is_begun = seat.claims.is_begun(sent.place, sent.number);
+            (sent.kept, is_begun)
+        })
     }
+}
+
+/// How an attempt to take a task back ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakenBack<T> {
+    /// The worker will not begin it.
+    Yes(T),
+    /// The worker has begun it.
+    Begun,
+    /// The worker has no such task.
+    NotHere,
 }

@@ -7,16 +7,32 @@
 //! The other side may have crashed half-way, or written rubbish: whatever is read from the mapping is copied out once and
 //! checked before it is believed. All access to shared words is atomic, so rubbish is all that the other side can cause.
 
+#[cfg(not(loom))]
+pub mod batch;
+pub mod bytes;
 pub mod claim;
+#[cfg(not(loom))]
+mod crew;
 pub mod doorbell;
+pub mod launcher;
 #[cfg(not(loom))]
 pub mod link;
 #[cfg(not(loom))]
 pub mod mapping;
 #[cfg(all(loom, test))]
 mod models;
+#[cfg(not(loom))]
+mod pace;
+#[cfg(not(loom))]
+pub mod pool;
+#[cfg(not(loom))]
+pub mod remote;
 pub mod ring;
 #[cfg(not(loom))]
 pub mod seat;
+#[cfg(not(loom))]
+mod supervisor;
+#[cfg(not(loom))]
+pub mod task;
 #[cfg(not(loom))]
 pub mod worker;

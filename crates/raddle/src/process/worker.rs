@@ -4,9 +4,10 @@
 //! of a task mean is the handler's affair.
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 use super::doorbell::{Doorbell, Rung};
-use super::link::{DEFINE, FORGET, STOP, TASK};
+use super::link::{DEFINE, FORGET, NOTE, READY, STOP, TASK, UNFIT};
 use super::mapping::{Mapping, Part, SharedBell};
 use super::ring::{Consumer, Corrupt, Header, Incoming, Outgoing, Producer};
 use super::seat::{Seat, program_bell};
@@ -15,13 +16,21 @@ use crate::signal::AdaptiveSpin;
 
 /// What a worker does with what it is sent.
 pub trait Handler {
+    /// Makes the worker ready, once, before it gets a task.
+    ///
+    /// # Errors
+    /// Why it cannot be: then the pool is of no use.
+    fn start(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Keeps something under a number, for the tasks that come after it.
     fn define(&mut self, number: u64, bytes: Vec<u8>);
 
     /// Drops what was kept under a number.
     fn forget(&mut self, number: u64);
 
-    /// Runs a task, and appends the reply to `reply`. Gives the kind of the reply, which is passed on.
+    /// Runs a task, and appends the reply to `reply`. Gives the kind of the reply, below 2^15, which is passed on.
     fn run(&mut self, task: Vec<u8>, reply: &mut Vec<u8>) -> u16;
 
     /// Wakes the program where it sleeps when nobody in it waits for replies.
@@ -46,6 +55,10 @@ pub fn serve(mapping: &Mapping, seat: usize, handler: &mut dyn Handler) -> Resul
         spin: AdaptiveSpin::new(),
         seat,
     };
+    if let Err(reason) = handler.start() {
+        return worker.note(UNFIT, reason.into_bytes(), handler);
+    }
+    worker.note(READY, Vec::new(), handler)?;
     while let Some(record) = worker.next(handler)? {
         let Header { kind, id } = record.header;
         match kind {
@@ -95,9 +108,13 @@ impl Worker {
         }
         self.seat.note_begun(Some(os::monotonic_nanoseconds()));
         let mut payload = Vec::new();
-        let kind = handler.run(task, &mut payload);
+        let kind = handler.run(task, &mut payload) & !NOTE;
         self.seat.note_begun(None);
         self.reply(&mut Outgoing::new(Header { kind, id }, payload), handler)
+    }
+
+    fn note(&mut self, kind: u16, payload: Vec<u8>, handler: &mut dyn Handler) -> Result<(), Corrupt> {
+        self.reply(&mut Outgoing::new(Header { kind, id: 0 }, payload), handler)
     }
 
     fn reply(&mut self, reply: &mut Outgoing<Vec<u8>>, handler: &mut dyn Handler) -> Result<(), Corrupt> {
@@ -125,6 +142,12 @@ impl Worker {
             handler.ring_elsewhere();
         }
     }
+}
+
+/// Rings for a program that sleeps on an eventfd: what [`Handler::ring_elsewhere`] is to do with the descriptor that the
+/// worker was given.
+pub fn ring_eventfd(descriptor: BorrowedFd<'_>) {
+    os::write_eventfd(descriptor);
 }
 
 /// Has this process end when the one of this number does, whatever it is doing then.

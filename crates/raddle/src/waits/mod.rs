@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use crate::mutant::{Mutant, is_mutant};
 use crate::os;
 use crate::primitives::Mutex;
-use crate::signal::{Signal, Waited};
+use crate::signal::{Drive, Signal, Waited};
 
 /// Something that a thread can wait for without a time limit.
 pub trait Awaited: Send + Sync {
@@ -553,6 +553,19 @@ pub(crate) fn wait_watched(
     let waited = signal.wait_as_caller_in(deadline, || Waits::of_process().register(awaited()));
     // Somebody outside the circle, who cancelled what was awaited, may have come in between.
     waited.or_else(|deadlock| if signal.try_take() { Ok(Waited::Ready) } else { Err(deadlock) })
+}
+
+/// As [`wait_watched`]; if there is somewhere to [drive](Drive), the thread does there what it waits for, and is in no circle.
+pub(crate) fn wait_driving(
+    signal: &Signal,
+    deadline: Option<Instant>,
+    watch: Option<Watch<'_>>,
+    drive: Option<&dyn Drive>,
+) -> Result<Waited, Deadlock> {
+    match drive.and_then(|drive| drive.drive(signal, deadline)) {
+        Some(waited) => Ok(waited),
+        None => wait_watched(signal, deadline, watch),
+    }
 }
 
 /// Several things, of which all or one must come.

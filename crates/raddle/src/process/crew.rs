@@ -1,0 +1,536 @@
+//! The workers of a pool and what waits for them (submit -> QUEUE -> transport -> worker): which call goes to whom.
+//!
+//! Everything here happens under the pool's lock and only decides; what it gives up (calls, endings) is handed out, to be
+//! settled and dropped after the lock has been released.
+//!
+//! | a seat | entered | left |
+//! |---|---|---|
+//! | empty | at first; its worker has been buried | a worker is wanted: `hire` |
+//! | ordered | `hire` | the supervisor has started the process |
+//! | at work | its process runs | `bury`, after the process has ended |
+//!
+//! Calls are sent to an ordered worker too: they lie in its ring when it comes. A call that was sent and not begun can be
+//! taken back, so no call waits behind a running one while a worker is idle.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::bytes::Bytes;
+use super::link::{Link, Received, Reply, TakenBack};
+use super::mapping::Mapping;
+use super::pace::Pace;
+use super::remote::{Call, Many, Parcels, Queued, address_of};
+use super::ring::Corrupt;
+use crate::os::ProcessHandle;
+use crate::roster::Phase;
+
+/// Why a worker is being ended before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Doom {
+    /// The task of this number was to be stopped.
+    Killed(u64),
+    /// The task of this number ran too long.
+    Overran(u64),
+    /// The pool is given up, or broken.
+    Dismissed,
+    /// It wrote rubbish.
+    Corrupt(&'static str),
+}
+
+/// A worker, from its order on.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// Counts the workers of the pool.
+    pub(crate) number: usize,
+    pub(crate) link: Link<Call>,
+    pub(crate) process: Option<Process>,
+    pub(crate) is_ready: bool,
+    pub(crate) doom: Option<Doom>,
+    /// It was told to leave when it is done.
+    pub(crate) is_leaving: bool,
+    /// Tasks that it may still be sent; `None`: as many as there are.
+    left: Option<usize>,
+    defined: HashSet<u64>,
+    pace: Pace,
+    busy_since: Option<Instant>,
+}
+
+/// The process of a worker.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) handle: Arc<ProcessHandle>,
+}
+
+impl Worker {
+    fn takes_calls(&self) -> bool {
+        self.doom.is_none() && !self.is_leaving && self.left != Some(0)
+    }
+
+    fn has_room(&self) -> bool {
+        // What was sent to a worker that leaves after so many tasks is not taken back for others: it gets one at a time.
+        let window = if self.left.is_some() { 1 } else { self.pace.window() };
+        self.takes_calls() && self.link.load() < window && self.link.has_room()
+    }
+
+    /// It has written rubbish: nothing that it says is believed any more.
+    fn condemn(&mut self, corrupt: Corrupt) {
+        self.doom.get_or_insert(Doom::Corrupt(corrupt.what));
+        self.kill();
+    }
+
+    /// Ends the process, if there is one yet.
+    pub(crate) fn kill(&self) {
+        if let Some(process) = &self.process {
+            process.handle.kill();
+        }
+    }
+}
+
+/// What came of a look at the rings.
+#[derive(Default)]
+pub(crate) struct Came {
+    /// To be settled after the lock has been released.
+    pub(crate) replies: Vec<(Call, Reply)>,
+    /// A worker could not be made ready.
+    pub(crate) unfit: Option<String>,
+}
+
+/// Figures that are counted under the lock.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) submitted: u64,
+    pub(crate) retried: u64,
+    pub(crate) died: u64,
+    pub(crate) longest_queue: usize,
+    pub(crate) busy: Duration,
+}
+
+/// The state of a pool.
+pub(crate) struct Crew {
+    mapping: Mapping,
+    pub(crate) phase: Phase,
+    pub(crate) seats: Box<[Option<Worker>]>,
+    queue: VecDeque<Queued>,
+    /// Calls in the queue.
+    queued: usize,
+    /// Bytes that the queue keeps.
+    weight: usize,
+    /// Calls that the supervisor has taken out of the queue, to encode or to judge them.
+    pub(crate) aside: usize,
+    definitions: HashMap<u64, Bytes>,
+    next_definition: u64,
+    next_send: u64,
+    next_number: u64,
+    next_worker: usize,
+    tasks_per_worker: Option<usize>,
+    /// Whether the next call of the queue has to be encoded.
+    pub(crate) wants_encoding: bool,
+    /// What is not begun has been cancelled, once for all.
+    pub(crate) gives_up: bool,
+    /// The shortest time limit of any task so far.
+    pub(crate) shortest_limit: Option<Duration>,
+    pub(crate) counts: Counts,
+}
+
+impl Crew {
+    pub(crate) fn new(mapping: Mapping, max_workers: usize, tasks_per_worker: Option<usize>) -> Self {
+        Self {
+            mapping,
+            phase: Phase::Open,
+            seats: (0..max_workers).map(|_| None).collect(),
+            queue: VecDeque::new(),
+            queued: 0,
+            weight: 0,
+            aside: 0,
+            definitions: HashMap::new(),
+            next_definition: 1,
+            next_send: 1,
+            next_number: 1,
+            next_worker: 0,
+            tasks_per_worker,
+            wants_encoding: false,
+            gives_up: false,
+            shortest_limit: None,
+            counts: Counts::default(),
+        }
+    }
+
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.seats.iter().flatten()
+    }
+
+    fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.seats.iter_mut().flatten()
+    }
+
+    /// Calls with workers, begun or not.
+    pub(crate) fn sent(&self) -> usize {
+        self.workers().map(|worker| worker.link.load()).sum()
+    }
+
+    /// Calls that have not ended.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.queued + self.aside + self.sent()
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    // --- What comes in -----------------------------------------------------------------------------------------------
+
+    /// Numbers so many tasks.
+    pub(crate) fn number(&mut self, count: usize) -> u64 {
+        let first = self.next_number;
+        self.next_number += count as u64;
+        self.counts.submitted += count as u64;
+        first
+    }
+
+    pub(crate) fn note_limit(&mut self, limit: Option<Duration>) {
+        self.shortest_limit = self.shortest_limit.into_iter().chain(limit).min();
+    }
+
+    /// Adds to the end of the queue.
+    pub(crate) fn push(&mut self, call: Call) {
+        self.count_in(&call);
+        self.queue.push_back(Queued::One(call));
+        self.counts.longest_queue = self.counts.longest_queue.max(self.queued);
+    }
+
+    /// Adds to its front: what had been sent, or was looked at, before the rest.
+    pub(crate) fn push_front(&mut self, call: Call) {
+        self.count_in(&call);
+        self.queue.push_front(Queued::One(call));
+    }
+
+    pub(crate) fn push_many(&mut self, many: Many) {
+        self.queued += many.end - many.next;
+        self.weight += many.parcels.as_ref().map_or(0, Parcels::weight);
+        self.queue.push_back(Queued::Many(many));
+        self.counts.longest_queue = self.counts.longest_queue.max(self.queued);
+    }
+
+    fn count_in(&mut self, call: &Call) {
+        self.queued += 1;
+        self.weight += call.weight();
+    }
+
+    /// The next call for which somebody waits; `spent` takes the others.
+    fn pop(&mut self, spent: &mut Vec<Call>) -> Option<Call> {
+        loop {
+            let call = match self.queue.front_mut()? {
+                Queued::Many(many) if many.is_empty() => {
+                    self.queue.pop_front();
+                    continue;
+                }
+                Queued::Many(many) => many.pop(),
+                Queued::One(_) => match self.queue.pop_front() {
+                    Some(Queued::One(call)) => call,
+                    _ => return None,
+                },
+            };
+            self.queued -= 1;
+            self.weight -= call.weight();
+            if !call.is_over() {
+                return Some(call);
+            }
+            spent.push(call);
+        }
+    }
+
+    /// Takes everything out of the queue.
+    pub(crate) fn take_queue(&mut self) -> Vec<Call> {
+        let mut calls = Vec::with_capacity(self.queued);
+        let mut spent = Vec::new();
+        calls.extend(std::iter::from_fn(|| self.pop(&mut spent)));
+        calls.extend(spent);
+        calls
+    }
+
+    /// Takes calls out that have to be encoded before they can be sent, up to `most` of them.
+    pub(crate) fn take_unencoded(&mut self, most: usize, spent: &mut Vec<Call>) -> Vec<Call> {
+        self.wants_encoding = false;
+        let mut taken = Vec::new();
+        while taken.len() < most {
+            match self.pop(spent) {
+                None => break,
+                Some(call) if call.parcel.is_none() => taken.push(call),
+                Some(call) => {
+                    self.push_front(call);
+                    break;
+                }
+            }
+        }
+        self.aside += taken.len();
+        taken
+    }
+
+    pub(crate) fn define(&mut self, bytes: Bytes) -> u64 {
+        let number = self.next_definition;
+        self.next_definition += 1;
+        self.definitions.insert(number, bytes);
+        number
+    }
+
+    pub(crate) fn forget(&mut self, number: u64) {
+        self.definitions.remove(&number);
+        for worker in self.workers_mut() {
+            if worker.defined.remove(&number)
+                && let Err(corrupt) = worker.link.forget(number)
+            {
+                worker.condemn(corrupt);
+            }
+        }
+    }
+
+    // --- What goes out -----------------------------------------------------------------------------------------------
+
+    /// Sends what there is room for, takes back what an idle worker can do, and says for which seats a process is wanted.
+    pub(crate) fn dispatch(&mut self, spent: &mut Vec<Call>) -> Vec<usize> {
+        let mut hired = Vec::new();
+        if matches!(self.phase, Phase::Broken(_)) {
+            return hired;
+        }
+        while self.queued > 0 {
+            // An idle worker first, then a new one, then those that have something to do.
+            let seat = match self.roomiest() {
+                Some((seat, 0)) => seat,
+                other => match (self.hire(), other) {
+                    (Some(seat), _) => {
+                        hired.push(seat);
+                        seat
+                    }
+                    (None, Some((seat, _))) => seat,
+                    (None, None) => break,
+                },
+            };
+            let Some(call) = self.pop(spent) else { break };
+            if call.parcel.is_none() {
+                self.push_front(call);
+                self.wants_encoding = true;
+                break;
+            }
+            self.send(seat, call);
+        }
+        if self.queued == 0 {
+            self.balance();
+        }
+        self.workers_mut().for_each(|worker| worker.link.ring());
+        hired
+    }
+
+    /// The worker with the fewest calls of those that have room, and how many they are.
+    fn roomiest(&self) -> Option<(usize, usize)> {
+        let open = self.seats.iter().enumerate().filter_map(|(seat, worker)| {
+            let worker = worker.as_ref()?;
+            worker.has_room().then(|| (seat, worker.link.load()))
+        });
+        open.min_by_key(|(_, load)| *load)
+    }
+
+    /// Takes an empty seat for a new worker.
+    pub(crate) fn hire(&mut self) -> Option<usize> {
+        let seat = self.seats.iter().position(Option::is_none)?;
+        let worker = Worker {
+            number: self.next_worker,
+            link: Link::new(&self.mapping, seat),
+            process: None,
+            is_ready: false,
+            doom: None,
+            is_leaving: false,
+            left: self.tasks_per_worker,
+            defined: HashSet::new(),
+            pace: Pace::new(),
+            busy_since: None,
+        };
+        self.next_worker += 1;
+        self.seats[seat] = Some(worker);
+        Some(seat)
+    }
+
+    fn send(&mut self, seat: usize, call: Call) {
+        let number = self.next_send;
+        self.next_send += 1;
+        let Some(worker) = &mut self.seats[seat] else { return };
+        if worker.link.load() == 0 {
+            worker.pace.begins();
+            worker.busy_since = Some(Instant::now());
+        }
+        if let Some(left) = &mut worker.left {
+            *left -= 1;
+        }
+        if let Err(corrupt) = Self::write(worker, &self.definitions, number, call) {
+            worker.condemn(corrupt);
+        }
+    }
+
+    fn write(
+        worker: &mut Worker,
+        definitions: &HashMap<u64, Bytes>,
+        number: u64,
+        call: Call,
+    ) -> Result<(), Corrupt> {
+        let parcel = call.parcel.clone().unwrap_or_default();
+        let mut defined = Ok(());
+        if let Some(needed) = parcel.needs
+            && let Some(bytes) = definitions.get(&needed)
+            && worker.defined.insert(needed)
+        {
+            defined = worker.link.define(needed, bytes.clone());
+        }
+        // Whatever happens, the worker has the call from now on: it comes back when the worker is buried.
+        let sent = worker.link.send(number, parcel.bytes, call);
+        let stopped = if worker.left == Some(0) { Self::dismiss(worker) } else { Ok(()) };
+        defined.and(sent).and(stopped)
+    }
+
+    fn dismiss(worker: &mut Worker) -> Result<(), Corrupt> {
+        worker.is_leaving = true;
+        worker.link.stop()
+    }
+
+    /// Has all workers leave when they are done.
+    pub(crate) fn dismiss_all(&mut self) {
+        for worker in self.workers_mut().filter(|worker| !worker.is_leaving) {
+            if let Err(corrupt) = Self::dismiss(worker) {
+                worker.condemn(corrupt);
+            }
+            worker.link.ring();
+        }
+    }
+
+    /// Gives idle workers calls that others have not begun.
+    fn balance(&mut self) {
+        while let Some((idle, 0)) = self.roomiest() {
+            let busiest = self.workers_mut().max_by_key(|worker| worker.link.load());
+            let Some(busiest) = busiest.filter(|worker| worker.link.load() > 1) else { break };
+            // Half of what is there: then the two end at about the same time.
+            let wanted = busiest.link.load() / 2;
+            let taken: Vec<_> = std::iter::from_fn(|| busiest.link.take_back_last()).take(wanted).collect();
+            if taken.is_empty() {
+                break;
+            }
+            taken.into_iter().rev().for_each(|call| self.send(idle, call));
+        }
+    }
+
+    // --- What comes back ---------------------------------------------------------------------------------------------
+
+    /// Whether a worker has written something.
+    pub(crate) fn has_replies(&self) -> bool {
+        self.workers().any(|worker| worker.link.has_replies())
+    }
+
+    /// Takes what the workers have written.
+    pub(crate) fn receive(&mut self) -> Came {
+        let mut came = Came::default();
+        for worker in self.seats.iter_mut().flatten() {
+            let before = came.replies.len();
+            // What is left of longer records goes on when the worker has read: then it has rung, or written.
+            let received = worker.link.pump().and_then(|()| Self::receive_from(worker, &mut came));
+            if let Err(corrupt) = received {
+                worker.condemn(corrupt);
+            }
+            let count = came.replies.len() - before;
+            if count > 0 {
+                worker.pace.came(count);
+            }
+            if worker.link.load() == 0
+                && let Some(since) = worker.busy_since.take()
+            {
+                self.counts.busy += since.elapsed();
+            }
+        }
+        came
+    }
+
+    fn receive_from(worker: &mut Worker, came: &mut Came) -> Result<(), Corrupt> {
+        while let Some(received) = worker.link.receive()? {
+            match received {
+                Received::Reply(call, reply) => {
+                    call.of.came(call.index);
+                    came.replies.push((call, reply));
+                }
+                Received::Ready => worker.is_ready = true,
+                Received::Unfit(reason) => came.unfit = Some(reason),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a call back that no worker has begun, from wherever it is. `Begun`: a worker runs it.
+    pub(crate) fn withdraw(&mut self, is_wanted: impl Fn(&Call) -> bool + Copy) -> TakenBack<Call> {
+        for worker in self.seats.iter_mut().flatten() {
+            match worker.link.try_take_back(is_wanted) {
+                TakenBack::NotHere => {}
+                found => return found,
+            }
+        }
+        TakenBack::NotHere
+    }
+
+    /// Takes back all calls of a batch that no worker has begun, and those in the queue.
+    pub(crate) fn withdraw_batch(&mut self, batch: usize) -> Vec<Call> {
+        let mut taken = Vec::new();
+        for worker in self.seats.iter_mut().flatten() {
+            taken.extend(worker.link.take_back_all(|call| call.is_of(batch)));
+        }
+        let queue = std::mem::take(&mut self.queue);
+        for entry in queue {
+            match entry {
+                Queued::Many(mut many) if address_of(&many.of) == batch => {
+                    while !many.is_empty() {
+                        let call = many.pop();
+                        self.queued -= 1;
+                        self.weight -= call.weight();
+                        taken.push(call);
+                    }
+                }
+                Queued::One(call) if call.is_of(batch) => {
+                    self.queued -= 1;
+                    self.weight -= call.weight();
+                    taken.push(call);
+                }
+                other => self.queue.push_back(other),
+            }
+        }
+        taken
+    }
+
+    /// Takes back all calls that no worker has begun.
+    pub(crate) fn take_back_all(&mut self) -> Vec<Call> {
+        self.workers_mut().flat_map(|worker| worker.link.take_back_all(|_| true)).collect()
+    }
+
+    /// Has the worker that runs the task ended, for this reason. What else it has goes elsewhere. `false`: nobody runs it.
+    pub(crate) fn doom_runner(&mut self, number: u64, doom: Doom) -> bool {
+        let runner = self.seats.iter().position(|worker| {
+            let running = worker.as_ref().and_then(|worker| worker.link.running());
+            running.is_some_and(|(call, _)| call.number == number)
+        });
+        let Some(worker) = runner.and_then(|seat| self.seats[seat].as_mut()) else { return false };
+        if worker.doom.is_some() {
+            return true;
+        }
+        // First it is left without a further task, so that none but this one can be hit.
+        let taken = worker.link.take_back_all(|call| call.number != number);
+        let is_still_running = worker.link.running().is_some_and(|(call, _)| call.number == number);
+        if is_still_running {
+            worker.doom = Some(doom);
+            worker.kill();
+        }
+        taken.into_iter().rev().for_each(|call| self.push_front(call));
+        is_still_running
+    }
+
+    /// Has every worker ended.
+    pub(crate) fn doom_all(&mut self) {
+        for worker in self.workers_mut() {
+            worker.doom.get_or_insert(Doom::Dismissed);
+            worker.kill();
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What a pool of processes asks of the world in which it lives: to start workers, and to tell how they ended.
+
+use crate::host::ThreadBody;
+
+/// How a worker's process ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit code; negative: the number of the signal that ended it.
+    pub code: i32,
+    /// The most memory that it held, in bytes, if the system told.
+    pub peak_memory: Option<u64>,
+    /// What it was doing when it crashed, in the words of its language.
+    pub stack: Option<String>,
+}
+
+/// Starts the processes of a pool. Called on the thread that supervises the pool, but where something else is said.
+pub trait Launcher: Send + Sync {
+    /// Starts the thread that supervises the pool; called by whoever submits first.
+    ///
+    /// # Errors
+    /// The system's own words, if it does not start one.
+    fn supervise(&self, body: ThreadBody) -> Result<(), String>;
+
+    /// Starts a worker for the seat of this number, as the `number`th of the pool; tells its process id.
+    ///
+    /// # Errors
+    /// Why it could not be started.
+    fn start(&self, seat: usize, number: usize) -> Result<u32, String>;
+
+    /// Tells how the worker of this process id ended. It has.
+    fn reap(&self, pid: u32) -> Exit;
+
+    /// Whether all workers are to be started by whoever submits first: forked before the pool has a thread.
+    fn starts_at_once(&self) -> bool {
+        false
+    }
+
+    /// The last worker has been reaped.
+    fn close(&self) {}
+}

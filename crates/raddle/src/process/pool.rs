@@ -1,0 +1,567 @@
+//! The pool of processes (submit -> QUEUE -> transport -> worker -> result).
+//!
+//! Whoever waits for a result takes the lead, if nobody has it: he empties the rings himself and sleeps on the program's
+//! doorbell. When nobody leads, the doorbell is diverted to an eventfd, on which the supervising thread sleeps. So a caller
+//! gets his result without a thread in between, and everything goes on while nobody waits.
+//!
+//! | the program's doorbell | when | who changes it |
+//! |---|---|---|
+//! | awake | somebody looks, or will within a [tick](super::supervisor) | who holds the lead; a ringer |
+//! | asleep | the leader sleeps | the leader; a ringer |
+//! | elsewhere | nobody looks | the supervisor, holding the lead |
+//!
+//! Invariant: the doorbell is written by whoever holds the lead, and by ringers, who only ever set it to awake; when it is
+//! awake and nobody leads, the supervisor is `watching`, or will be rung for before the lead is given up.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+use std::{fmt, io};
+
+use super::crew::{Came, Crew, Doom, Worker};
+use super::doorbell::{Doorbell, Rung};
+use super::launcher::Launcher;
+use super::bytes::Bytes;
+use super::link::TakenBack;
+use super::mapping::{Mapping, SharedBell};
+use super::remote::{Call, Ending, Many, Parcel, Parcels, Remote};
+use super::seat::{program_bell, words_for};
+use crate::error::{Failure, SubmitError};
+use crate::future::{Callback, Notices};
+use crate::os::{self, EventFd};
+use crate::primitives::Mutex;
+use crate::roster::Phase;
+use crate::signal::{AdaptiveSpin, Drive, Signal, Waited};
+use crate::statistics::Statistics;
+use crate::task::{Home, Task};
+
+use super::task::SendJob;
+
+/// Something that the supervisor has to do.
+pub(crate) enum Order {
+    /// To run code that listens for the end of a task.
+    Call(Callback),
+    /// To decide whether a call is tried again.
+    Judge(Call, Ending),
+}
+
+/// A pool of worker processes.
+pub struct ProcessPool {
+    id: u64,
+    generation: u32,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    mapping: Mapping,
+    pub(crate) crew: Mutex<Crew>,
+    pub(crate) orders: Mutex<Vec<Order>>,
+    /// Definitions that nobody needs any more.
+    forgotten: Mutex<Vec<u64>>,
+    bell: Doorbell<SharedBell>,
+    spin: AdaptiveSpin,
+    /// Taken by whoever looks after the rings.
+    is_led: AtomicBool,
+    /// The supervisor looks by itself, in a moment: nobody need ring for it.
+    pub(crate) is_watching: AtomicBool,
+    /// Somebody has given up the lead since the supervisor looked last, and may come back in a moment.
+    pub(crate) was_led: AtomicBool,
+    pub(crate) wake: EventFd,
+    /// The supervising thread has been started.
+    pub(crate) is_supervised: AtomicBool,
+    /// Endings that have been taken out of the rings and are being told.
+    pub(crate) settling: AtomicUsize,
+    done: AtomicU64,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+    /// Whoever waits for the end; `None` when it has come.
+    mourners: Mutex<Option<Vec<Arc<Signal>>>>,
+    pub(crate) breaks_at_death: bool,
+    /// The thread that supervises, by its number.
+    pub(crate) supervisor: AtomicU64,
+    this: Weak<Self>,
+}
+
+impl fmt::Debug for ProcessPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessPool").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// How a pool of processes is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The most workers at a time.
+    pub max_workers: usize,
+    /// After how many tasks a worker is replaced.
+    pub tasks_per_worker: Option<usize>,
+    /// Whether the death of a worker breaks the pool.
+    pub breaks_at_death: bool,
+}
+
+impl ProcessPool {
+    /// A pool without workers yet: they are started on demand.
+    ///
+    /// # Errors
+    /// The system gives no shared memory, or no descriptor.
+    pub fn new(launcher: Arc<dyn Launcher>, plan: Plan) -> io::Result<Arc<Self>> {
+        let mapping = Mapping::new(words_for(plan.max_workers))?;
+        let wake = EventFd::new()?;
+        Ok(Arc::new_cyclic(|this| Self {
+            id: crate::pool::next_id(),
+            generation: os::fork_generation(),
+            launcher,
+            crew: Mutex::new(Crew::new(mapping.clone(), plan.max_workers, plan.tasks_per_worker)),
+            orders: Mutex::new(Vec::new()),
+            forgotten: Mutex::new(Vec::new()),
+            bell: program_bell(&mapping),
+            mapping,
+            spin: AdaptiveSpin::new(),
+            is_led: AtomicBool::new(false),
+            is_watching: AtomicBool::new(false),
+            was_led: AtomicBool::new(false),
+            wake,
+            is_supervised: AtomicBool::new(false),
+            settling: AtomicUsize::new(0),
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
+            mourners: Mutex::new(Some(Vec::new())),
+            breaks_at_death: plan.breaks_at_death,
+            supervisor: AtomicU64::new(0),
+            this: this.clone(),
+        }))
+    }
+
+    /// What a worker has to be given: the shared memory.
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// What a worker has to be given: the descriptor to [ring](super::worker::ring_eventfd) elsewhere.
+    pub fn eventfd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.wake.as_fd()
+    }
+
+    /// Whether this process is a fork of the one that made the pool: then its workers are not here.
+    pub fn is_forked(&self) -> bool {
+        self.generation != os::fork_generation()
+    }
+
+    /// Whether the calling thread supervises the pool, and so cannot wait for its end.
+    pub fn is_current(&self) -> bool {
+        self.supervisor.load(SeqCst) == os::thread_ident()
+    }
+
+    /// Whether the pool takes tasks.
+    pub fn phase(&self) -> Phase {
+        if self.is_forked() { Phase::Closed } else { self.crew.lock().phase.clone() }
+    }
+
+    /// Bytes of calls that have not been sent yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.crew.lock().weight()
+    }
+
+    // --- Submitting --------------------------------------------------------------------------------------------------
+
+    /// Keeps bytes for the workers under a number, by which calls can need them.
+    pub fn define(&self, bytes: Bytes) -> u64 {
+        self.crew.lock().define(bytes)
+    }
+
+    /// No further call will need this definition. May be called with any lock held.
+    pub fn forget(&self, definition: u64) {
+        self.forgotten.lock().push(definition);
+    }
+
+    /// Puts a task into the queue; without a parcel, its [`SendJob::encode`] is called when its turn comes.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub fn submit_task<J: SendJob>(&self, task: &Arc<Task<J>>, parcel: Option<Parcel>) -> Result<(), SubmitError> {
+        task.moves_to(self.this.clone() as Weak<dyn Home>);
+        self.submit(Arc::clone(task) as Arc<dyn Remote>, parcel)
+    }
+
+    /// Puts a call into the queue; without a parcel, its [`Remote::encode`] is called when its turn comes.
+    ///
+    /// # Errors
+    /// The pool is closed, broken or forked, or cannot be supervised; the call is not run.
+    pub fn submit(&self, of: Arc<dyn Remote>, parcel: Option<Parcel>) -> Result<(), SubmitError> {
+        let limit = of.options().and_then(|options| options.task_timeout);
+        self.take_in(|crew| {
+            let number = crew.number(1);
+            crew.note_limit(limit);
+            of.accept(self.id, number);
+            crew.push(Call { of, index: 0, number, parcel, attempts: 0 });
+        })
+    }
+
+    /// Puts calls of a batch into the queue: those from `first` to `end`, which have no parcels, or these.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub fn submit_many(
+        &self,
+        of: Arc<dyn Remote>,
+        first: usize,
+        end: usize,
+        parcels: Option<Parcels>,
+    ) -> Result<(), SubmitError> {
+        self.take_in(|crew| {
+            let number = crew.number(end - first);
+            of.accept(self.id, number);
+            crew.push_many(Many { of, first_number: number.wrapping_sub(first as u64), next: first, end, parcels });
+        })
+    }
+
+    fn take_in(&self, put: impl FnOnce(&mut Crew)) -> Result<(), SubmitError> {
+        if self.is_forked() {
+            return Err(SubmitError::Forked);
+        }
+        self.start_supervision()?;
+        let mut spent = Vec::new();
+        let is_supervisor_wanted = {
+            let mut crew = self.crew.lock();
+            match &crew.phase {
+                Phase::Open => {}
+                Phase::Broken(reason) => return Err(SubmitError::Broken(Arc::clone(reason))),
+                Phase::Closed => return Err(SubmitError::ShutDown),
+            }
+            put(&mut crew);
+            let hired = self.dispatch(&mut crew, &mut spent);
+            hired || crew.wants_encoding || crew.shortest_limit.is_some()
+        };
+        drop(spent);
+        if is_supervisor_wanted {
+            self.wake.ring();
+        }
+        Ok(())
+    }
+
+    fn start_supervision(&self) -> Result<(), SubmitError> {
+        if self.is_supervised.load(SeqCst) || self.is_supervised.swap(true, SeqCst) {
+            return Ok(());
+        }
+        if self.launcher.starts_at_once() {
+            self.hire_all();
+        }
+        let pool = self.this.upgrade().expect("whoever calls has the pool");
+        self.launcher.supervise(Box::new(move || pool.supervise())).map_err(|reason| {
+            self.is_supervised.store(false, SeqCst);
+            SubmitError::NoThread(reason.into())
+        })
+    }
+
+    /// Sends what can be sent. Whether the supervisor has to start somebody.
+    pub(crate) fn dispatch(&self, crew: &mut Crew, spent: &mut Vec<Call>) -> bool {
+        for definition in std::mem::take(&mut *self.forgotten.lock()) {
+            crew.forget(definition);
+        }
+        !crew.dispatch(spent).is_empty()
+    }
+
+    // --- Results -----------------------------------------------------------------------------------------------------
+
+    /// Takes what has come, and sends what there is room for. Gives how many replies have come.
+    pub fn drain(&self) -> usize {
+        let mut spent = Vec::new();
+        let (came, is_supervisor_wanted) = {
+            let mut crew = self.crew.lock();
+            let came = crew.receive();
+            let hired = self.dispatch(&mut crew, &mut spent);
+            self.settling.fetch_add(came.replies.len(), SeqCst);
+            let is_idle = crew.phase != Phase::Open && crew.outstanding() == 0;
+            (came, hired || crew.wants_encoding || is_idle)
+        };
+        drop(spent);
+        if is_supervisor_wanted {
+            self.wake.ring();
+        }
+        self.settle(came)
+    }
+
+    fn settle(&self, came: Came) -> usize {
+        let count = came.replies.len();
+        for (call, reply) in came.replies {
+            self.end_or_judge(call, Ending::Reply(reply));
+        }
+        if count > 0 && self.settling.fetch_sub(count, SeqCst) == count {
+            self.ring_if_closing();
+        }
+        if let Some(reason) = came.unfit {
+            self.break_down(&reason.into());
+        }
+        count
+    }
+
+    fn ring_if_closing(&self) {
+        if self.crew.lock().phase != Phase::Open {
+            self.wake.ring();
+        }
+    }
+
+    /// Ends a call, unless it may have to be tried again: then the supervisor finds out.
+    pub(crate) fn end_or_judge(&self, call: Call, ending: Ending) {
+        if call.has_retries() && call.of.is_failure(&ending) {
+            self.crew.lock().aside += 1;
+            self.order(Order::Judge(call, ending));
+        } else {
+            self.end(call, ending);
+        }
+    }
+
+    pub(crate) fn end(&self, call: Call, ending: Ending) {
+        // Who sees the result sees it counted.
+        let count = if call.of.is_failure(&ending) { &self.failed } else { &self.done };
+        count.fetch_add(1, Relaxed);
+        let notices = call.of.end(call.index, ending);
+        drop(call);
+        self.tell(notices);
+    }
+
+    /// Wakes sleepers here; callbacks are the supervisor's to call.
+    pub(crate) fn tell(&self, notices: Notices) {
+        for callback in notices.wake_sleepers() {
+            self.order(Order::Call(callback));
+        }
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.lock().push(order);
+        self.wake.ring();
+    }
+
+    /// Whether replies lie in the rings.
+    pub(crate) fn has_replies(&self) -> bool {
+        self.crew.lock().has_replies()
+    }
+
+    // --- The lead ----------------------------------------------------------------------------------------------------
+
+    pub(crate) fn try_lead(&self) -> bool {
+        !self.is_led.swap(true, SeqCst)
+    }
+
+    pub(crate) fn give_up_lead(&self) {
+        self.is_led.store(false, SeqCst);
+    }
+
+    pub(crate) fn is_led(&self) -> bool {
+        self.is_led.load(SeqCst)
+    }
+
+    /// Has workers ring for the supervisor. The caller holds the lead. `true`: something has come already.
+    pub(crate) fn divert(&self) -> bool {
+        self.bell.divert(|| self.has_replies())
+    }
+
+    fn lead(&self, signal: &Signal, deadline: Option<Instant>) -> Waited {
+        self.bell.mark_awake();
+        self.bell.wait(deadline, &self.spin, || {
+            self.drain();
+            signal.is_set()
+        })
+    }
+
+    // --- Ends --------------------------------------------------------------------------------------------------------
+
+    /// Takes back what no worker has begun of the batch at this address; tells how many calls they are.
+    pub(crate) fn withdraw_batch(&self, batch: usize) -> usize {
+        if self.is_forked() {
+            return 0;
+        }
+        let taken = self.crew.lock().withdraw_batch(batch);
+        self.cancelled.fetch_add(taken.len() as u64, Relaxed);
+        self.ring_if_closing();
+        taken.len()
+    }
+
+    /// Takes no more tasks; what is queued is still run.
+    pub fn close(&self) {
+        if self.is_forked() {
+            return;
+        }
+        let mut crew = self.crew.lock();
+        if crew.phase == Phase::Open {
+            crew.phase = Phase::Closed;
+        }
+        drop(crew);
+        if self.is_supervised.load(SeqCst) {
+            self.wake.ring();
+        } else {
+            self.has_ended();
+        }
+    }
+
+    /// Cancels what no worker has begun; tells how many tasks those are.
+    pub fn cancel_queued(&self) -> u64 {
+        if self.is_forked() {
+            return 0;
+        }
+        let calls = {
+            let mut crew = self.crew.lock();
+            let mut calls = crew.take_back_all();
+            calls.extend(crew.take_queue());
+            crew.gives_up = true;
+            calls
+        };
+        let count = calls.into_iter().filter_map(|call| self.cancel(call)).count() as u64;
+        self.ring_if_closing();
+        count
+    }
+
+    /// Cancels a call that is in no queue and with no worker; `None` if it had been cancelled before.
+    pub(crate) fn cancel(&self, call: Call) -> Option<()> {
+        let notices = call.of.cancel(call.index)?;
+        self.cancelled.fetch_add(1, Relaxed);
+        drop(call);
+        self.tell(notices);
+        Some(())
+    }
+
+    /// Ends all workers at once. What they ran fails; the pool goes on if it is open.
+    pub fn kill_workers(&self) {
+        if !self.is_forked() {
+            self.crew.lock().doom_all();
+        }
+    }
+
+    /// Fails everything, and ends the workers.
+    pub(crate) fn break_down(&self, reason: &Arc<str>) {
+        let calls = {
+            let mut crew = self.crew.lock();
+            crew.phase = Phase::Broken(Arc::clone(reason));
+            let mut calls = crew.take_back_all();
+            calls.extend(crew.take_queue());
+            crew.doom_all();
+            calls
+        };
+        for call in calls {
+            self.end(call, Ending::Failed(Failure::Broken { reason: Arc::clone(reason) }));
+        }
+        self.wake.ring();
+    }
+
+    /// A signal that is set when the pool is closed and its last worker is gone.
+    pub fn ended(&self) -> Arc<Signal> {
+        let signal = Arc::new(Signal::new());
+        match &mut *self.mourners.lock() {
+            Some(mourners) => mourners.push(Arc::clone(&signal)),
+            None => signal.set(),
+        }
+        signal
+    }
+
+    pub(crate) fn has_ended(&self) {
+        let mourners = self.mourners.lock().take();
+        mourners.into_iter().flatten().for_each(|signal| signal.set());
+    }
+
+    /// The processes of the workers.
+    pub fn processes(&self) -> Vec<u32> {
+        if self.is_forked() {
+            return Vec::new();
+        }
+        self.crew.lock().workers().filter_map(|worker| worker.process.as_ref().map(|process| process.pid)).collect()
+    }
+
+    /// What the pool has done so far.
+    pub fn statistics(&self) -> Statistics {
+        if self.is_forked() {
+            return Statistics::default();
+        }
+        let crew = self.crew.lock();
+        let counts = crew.counts;
+        let running = crew.workers().filter(|worker| worker.link.running().is_some()).count() as u64;
+        let [done, failed, cancelled] = [&self.done, &self.failed, &self.cancelled].map(|count| count.load(Relaxed));
+        let ended = done + failed + cancelled;
+        Statistics {
+            submitted: counts.submitted,
+            running,
+            waiting: counts.submitted.saturating_sub(ended + running),
+            done,
+            failed,
+            cancelled,
+            retried: counts.retried,
+            abandoned: counts.died,
+            workers: crew.workers().count(),
+            busy: counts.busy,
+            longest_queue: counts.longest_queue,
+        }
+    }
+}
+
+impl Home for ProcessPool {
+    fn withdraw(&self, task: usize, claim: &dyn Fn() -> bool) -> bool {
+        if self.is_forked() {
+            return true;
+        }
+        let mut crew = self.crew.lock();
+        let found = crew.withdraw(|call| call.is_of(task));
+        let is_free = !matches!(found, TakenBack::Begun) && claim();
+        drop(crew);
+        drop(found);
+        self.cancelled.fetch_add(u64::from(is_free), Relaxed);
+        self.ring_if_closing();
+        is_free
+    }
+
+    fn has_begun(&self, task: usize) -> bool {
+        let runs = |worker: &Worker| worker.link.running().is_some_and(|(call, _)| call.is_of(task));
+        !self.is_forked() && self.crew.lock().workers().any(runs)
+    }
+
+    fn kill(&self, task: usize) -> bool {
+        if self.is_forked() {
+            return false;
+        }
+        let mut crew = self.crew.lock();
+        let running = crew.workers().find_map(|worker| {
+            let (call, _) = worker.link.running()?;
+            call.is_of(task).then_some(call.number)
+        });
+        let is_hit = running.is_some_and(|number| crew.doom_runner(number, Doom::Killed(number)));
+        drop(crew);
+        self.wake.ring();
+        is_hit
+    }
+
+    fn look(&self) {
+        if !self.is_forked() {
+            self.drain();
+        }
+    }
+
+    fn as_drive(self: Arc<Self>) -> Arc<dyn Drive> {
+        self
+    }
+}
+
+impl Drive for ProcessPool {
+    fn drive(&self, signal: &Signal, deadline: Option<Instant>) -> Option<Waited> {
+        if self.is_forked() || self.is_current() || !self.try_lead() {
+            return None;
+        }
+        let drive: Arc<dyn Drive> = self.this.upgrade()?;
+        signal.begin_to_drive(&drive);
+        let waited = self.lead(signal, deadline);
+        let waited = signal.end_to_drive(waited);
+        // The doorbell stays awake: the next caller is likely to come in a moment, and the supervisor looks meanwhile.
+        self.was_led.store(true, SeqCst);
+        self.give_up_lead();
+        if !self.is_watching.swap(true, SeqCst) {
+            self.wake.ring();
+        }
+        Some(waited)
+    }
+
+    fn ring(&self) {
+        if self.bell.ring() == Rung::Elsewhere {
+            self.wake.ring();
+        }
+    }
+}

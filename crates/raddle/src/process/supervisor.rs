@@ -1,0 +1,351 @@
+//! The thread that supervises a pool of processes: it starts workers, buries them, ends tasks whose time is over, calls
+//! callbacks, and looks after the rings while nobody waits.
+//!
+//! It sleeps on an eventfd and on the ends of the workers' processes. Callers leave the doorbell awake when they give up the
+//! lead, because the next caller mostly comes in a moment: for that moment, a tick, the supervisor looks by itself; then it
+//! diverts the doorbell and sleeps.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use super::crew::{Crew, Doom, Process, Worker};
+use super::pool::{Order, ProcessPool};
+use super::remote::{Call, Ending};
+use crate::error::{Death, Failure, LostTask};
+use crate::future;
+use crate::os::{self, ProcessHandle};
+use crate::roster::Phase;
+
+/// Until the supervisor looks again after replies have come: many come together, so that short tasks do not wake it for each.
+const TICK: Duration = Duration::from_micros(100);
+/// How long a caller who has given up the lead may take to come back before the doorbell is diverted.
+const GRACE: Duration = Duration::from_millis(1);
+/// How many workers may die in a row before they are ready. A guess: one may be killed from outside, three are not.
+const FAILED_STARTS: u32 = 3;
+/// How many calls are encoded in one go.
+const ENCODED_TOGETHER: usize = 16;
+
+/// What the supervisor keeps to itself.
+#[derive(Debug, Default)]
+struct Watch {
+    failed_starts: u32,
+}
+
+impl ProcessPool {
+    /// The body of the supervising thread: returns when the pool is closed and its last worker is gone.
+    pub(crate) fn supervise(&self) {
+        self.supervisor.store(os::thread_ident(), SeqCst);
+        let mut watch = Watch::default();
+        let mut ended = Vec::new();
+        loop {
+            self.wake.quiet();
+            ended.into_iter().for_each(|pid| self.bury(pid, &mut watch));
+            self.start_ordered(&mut watch);
+            let next_limit = self.end_overrun();
+            let drained = self.drain();
+            self.carry_out_orders();
+            self.encode();
+            if self.has_closed() {
+                break;
+            }
+            let tick = self.watch(drained);
+            ended = self.sleep(tick.into_iter().chain(next_limit).min());
+        }
+        self.launcher.close();
+        self.supervisor.store(0, SeqCst);
+        self.has_ended();
+    }
+
+    /// Decides who is rung for from now on; gives the time after which to look again, if somebody may not ring.
+    fn watch(&self, drained: usize) -> Option<Duration> {
+        self.is_watching.store(false, SeqCst);
+        // A leader rings when he leaves and sees that nobody watches.
+        if self.is_led() {
+            return None;
+        }
+        let tick = if drained > 0 {
+            Some(TICK)
+        } else if self.was_led.swap(false, SeqCst) {
+            Some(GRACE)
+        } else if !self.try_lead() {
+            None
+        } else {
+            let has_more = self.divert();
+            self.give_up_lead();
+            has_more.then_some(Duration::ZERO)
+        };
+        if tick.is_some() {
+            self.is_watching.store(true, SeqCst);
+        }
+        tick
+    }
+
+    /// Sleeps until somebody rings, a worker has ended, or it is time. Gives the workers that have ended.
+    fn sleep(&self, timeout: Option<Duration>) -> Vec<u32> {
+        let watched: Vec<(u32, Arc<ProcessHandle>)> = {
+            let crew = self.crew.lock();
+            let processes = crew.workers().filter_map(|worker| worker.process.as_ref());
+            processes.map(|process| (process.pid, Arc::clone(&process.handle))).collect()
+        };
+        let mut descriptors = vec![self.wake.as_fd()];
+        descriptors.extend(watched.iter().map(|(_, handle)| handle.as_fd()));
+        let readable = os::poll_readable(&descriptors, timeout);
+        let ended = watched.iter().zip(&readable[1..]).filter(|(_, has_ended)| **has_ended);
+        ended.map(|((pid, _), _)| *pid).collect()
+    }
+
+    // --- Starts ------------------------------------------------------------------------------------------------------
+
+    /// Starts the processes of all seats, before there is a thread.
+    pub(crate) fn hire_all(&self) {
+        {
+            let mut crew = self.crew.lock();
+            while crew.hire().is_some() {}
+        }
+        self.start_ordered(&mut Watch::default());
+    }
+
+    fn start_ordered(&self, watch: &mut Watch) {
+        loop {
+            let ordered = {
+                let crew = self.crew.lock();
+                let mut seats = crew.seats.iter().enumerate();
+                seats.find_map(|(seat, worker)| {
+                    let worker = worker.as_ref().filter(|worker| worker.process.is_none())?;
+                    Some((seat, worker.number, crew.phase != Phase::Open && crew.outstanding() == 0))
+                })
+            };
+            match ordered {
+                None => return,
+                // There is nothing left for it to do.
+                Some((seat, _, true)) => drop(self.crew.lock().seats[seat].take()),
+                Some((seat, number, false)) => self.start_worker(seat, number, watch),
+            }
+        }
+    }
+
+    fn start_worker(&self, seat: usize, number: usize, watch: &mut Watch) {
+        let started = self.launcher.start(seat, number).and_then(|pid| {
+            let handle = ProcessHandle::open(pid).map_err(|error| error.to_string())?;
+            Ok(Process { pid, handle: Arc::new(handle) })
+        });
+        match started {
+            Ok(process) => {
+                let mut crew = self.crew.lock();
+                if let Some(worker) = &mut crew.seats[seat] {
+                    worker.process = Some(process);
+                    if worker.doom.is_some() {
+                        worker.kill();
+                    }
+                }
+            }
+            Err(reason) => self.do_without(seat, &reason, watch),
+        }
+    }
+
+    /// A worker could not be started. If there are others, they come to what it would have done.
+    fn do_without(&self, seat: usize, reason: &str, watch: &mut Watch) {
+        watch.failed_starts += 1;
+        let is_last_hope = {
+            let mut crew = self.crew.lock();
+            if let Some(worker) = crew.seats[seat].take() {
+                requeue(&mut crew, worker.link.into_left().map(|(call, _)| call).collect());
+            }
+            crew.workers().count() == 0 || watch.failed_starts >= FAILED_STARTS
+        };
+        if is_last_hope {
+            self.break_down(&format!("a worker process could not be started: {reason}").into());
+        }
+    }
+
+    // --- Deaths ------------------------------------------------------------------------------------------------------
+
+    /// A worker's process has ended: what it was running has failed, what else it had goes to others.
+    fn bury(&self, pid: u32, watch: &mut Watch) {
+        let exit = self.launcher.reap(pid);
+        self.drain();
+        let Some(worker) = self.take_dead(pid) else { return };
+        let Worker { number, link, doom, is_leaving, is_ready, .. } = worker;
+        let (begun, unbegun): (Vec<_>, Vec<_>) = link.into_left().partition(|(_, is_begun)| *is_begun);
+        let death = Arc::new(Death { worker: number, pid, exit, why: doom.as_ref().and_then(Doom::why) });
+        let has_run = !begun.is_empty();
+        {
+            let mut crew = self.crew.lock();
+            requeue(&mut crew, unbegun.into_iter().map(|(call, _)| call).collect());
+            crew.counts.died += u64::from(!is_leaving || has_run);
+            begun.iter().for_each(|(call, _)| call.of.came(call.index));
+            self.settling.fetch_add(begun.len(), SeqCst);
+        }
+        for (call, _) in begun {
+            let failure = failure_of(&call, doom.as_ref(), &death);
+            self.end_or_judge(call, Ending::Failed(failure));
+            self.settling.fetch_sub(1, SeqCst);
+        }
+        self.consider(&death, doom.as_ref(), is_leaving && !has_run, is_ready, watch);
+    }
+
+    fn take_dead(&self, pid: u32) -> Option<Worker> {
+        let mut crew = self.crew.lock();
+        let is_dead = |worker: &Worker| worker.process.as_ref().is_some_and(|process| process.pid == pid);
+        let seat = crew.seats.iter().position(|worker| worker.as_ref().is_some_and(is_dead))?;
+        crew.seats[seat].take()
+    }
+
+    /// Whether the pool can go on after this death.
+    fn consider(&self, death: &Death, doom: Option<&Doom>, is_in_order: bool, is_ready: bool, watch: &mut Watch) {
+        if is_ready {
+            watch.failed_starts = 0;
+        } else if doom.is_none() {
+            watch.failed_starts += 1;
+        }
+        if watch.failed_starts >= FAILED_STARTS {
+            self.break_down(&format!("worker processes die before they are ready: {}", death.how()).into());
+        } else if self.breaks_at_death && !is_in_order && doom.is_none() {
+            self.break_down(&BROKEN.into());
+        }
+    }
+
+    // --- Tasks -------------------------------------------------------------------------------------------------------
+
+    /// Ends workers whose task overruns; gives the time until the next may.
+    fn end_overrun(&self) -> Option<Duration> {
+        let mut crew = self.crew.lock();
+        let mut next = crew.shortest_limit.filter(|_| crew.outstanding() > 0)?;
+        let now = os::monotonic_nanoseconds();
+        let running = crew.workers().filter(|worker| worker.doom.is_none()).filter_map(|worker| {
+            let (call, since) = worker.link.running()?;
+            let limit = call.options()?.task_timeout?;
+            // The worker has begun it a moment ago, if it has not said when.
+            Some((call.number, limit, Duration::from_nanos(now.saturating_sub(since.unwrap_or(now)))))
+        });
+        for (number, limit, ran) in running.collect::<Vec<_>>() {
+            if ran >= limit {
+                crew.doom_runner(number, Doom::Overran(number));
+            } else {
+                next = next.min(limit - ran);
+            }
+        }
+        // Never at once again: the clock of the sleep is coarser.
+        Some(next.max(Duration::from_micros(50)))
+    }
+
+    fn carry_out_orders(&self) {
+        loop {
+            let orders = std::mem::take(&mut *self.orders.lock());
+            if orders.is_empty() {
+                return;
+            }
+            for order in orders {
+                match order {
+                    Order::Call(callback) => future::call(callback),
+                    Order::Judge(call, ending) => self.judge(call, ending),
+                }
+            }
+        }
+    }
+
+    fn judge(&self, mut call: Call, ending: Ending) {
+        let wants_more = call.of.wants_retry(call.index, &ending);
+        let mut crew = self.crew.lock();
+        if wants_more && !matches!(crew.phase, Phase::Broken(_)) && !crew.gives_up {
+            call.attempts += 1;
+            call.of.waits_again(call.index);
+            crew.counts.retried += 1;
+            crew.aside -= 1;
+            crew.push_front(call);
+            drop(crew);
+            drop(ending);
+            self.drain();
+            return;
+        }
+        drop(crew);
+        self.end(call, ending);
+        self.crew.lock().aside -= 1;
+    }
+
+    fn encode(&self) {
+        loop {
+            let mut spent = Vec::new();
+            let calls = {
+                let mut crew = self.crew.lock();
+                if !crew.wants_encoding {
+                    return;
+                }
+                crew.take_unencoded(ENCODED_TOGETHER, &mut spent)
+            };
+            drop(spent);
+            let count = calls.len();
+            let encoded: Vec<_> = calls.into_iter().filter_map(|call| self.encode_call(call)).collect();
+            let given_up = {
+                let mut crew = self.crew.lock();
+                crew.aside -= count;
+                if crew.gives_up || matches!(crew.phase, Phase::Broken(_)) {
+                    encoded
+                } else {
+                    requeue(&mut crew, encoded);
+                    Vec::new()
+                }
+            };
+            for call in given_up {
+                // Those that were cancelled before need no further end.
+                let _ = self.cancel(call);
+            }
+            self.drain();
+        }
+    }
+
+    fn encode_call(&self, mut call: Call) -> Option<Call> {
+        match call.of.encode(call.index) {
+            Ok(parcel) => {
+                call.parcel = Some(parcel);
+                Some(call)
+            }
+            Err(notices) => {
+                drop(call);
+                self.tell(notices);
+                None
+            }
+        }
+    }
+
+    /// Whether everything is over; has the workers leave when there is nothing left to do.
+    fn has_closed(&self) -> bool {
+        let mut crew = self.crew.lock();
+        if crew.phase == Phase::Open || crew.outstanding() > 0 || self.settling.load(SeqCst) > 0 {
+            return false;
+        }
+        crew.dismiss_all();
+        crew.workers().count() == 0 && self.orders.lock().is_empty()
+    }
+}
+
+/// The standard library's words.
+const BROKEN: &str =
+    "A process in the process pool was terminated abruptly while the future was running or pending.";
+
+fn requeue(crew: &mut Crew, calls: Vec<Call>) {
+    calls.into_iter().rev().for_each(|call| crew.push_front(call));
+}
+
+fn failure_of(call: &Call, doom: Option<&Doom>, death: &Arc<Death>) -> Failure {
+    let bytes = call.parcel.as_ref().map(|parcel| parcel.bytes.clone());
+    let task = LostTask { label: call.label(), call: bytes };
+    match (doom, call.options().and_then(|options| options.task_timeout)) {
+        (Some(Doom::Overran(number)), Some(limit)) if *number == call.number => Failure::Overran { task, limit },
+        (Some(Doom::Killed(number)), _) if *number == call.number => Failure::Killed { task, death: Arc::clone(death) },
+        _ => Failure::Died { task, death: Arc::clone(death) },
+    }
+}
+
+impl Doom {
+    /// Why it was ended, if that is not plain from the end itself.
+    fn why(&self) -> Option<String> {
+        match self {
+            Self::Corrupt(what) => Some(format!("it was ended because it overwrote shared memory: {what}")),
+            Self::Killed(_) | Self::Overran(_) | Self::Dismissed => None,
+        }
+    }
+}
+
