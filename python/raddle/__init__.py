@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from ._headers import Headers
     from ._locks import Counter, Lock, RLock
     from ._native import __version__
+    from ._process_errors import BrokenProcessPool, TaskKilled, UnpicklingFailed, WorkerDied
     from ._raddle_error import RaddleError
     from ._request import Request, Timeout
     from ._statistics import LockStatistics, Statistics
@@ -81,6 +82,7 @@ __all__ = [
     "FIRST_EXCEPTION",
     "AsyncFetch",
     "BrokenExecutor",
+    "BrokenProcessPool",
     "BrokenThreadPool",
     "CancelledError",
     "ChecksumMismatch",
@@ -112,6 +114,7 @@ __all__ = [
     "RobotsDenied",
     "Statistics",
     "TLSFailed",
+    "TaskKilled",
     "TaskTimeout",
     "Thread",
     "ThreadPoolExecutor",
@@ -119,6 +122,8 @@ __all__ = [
     "TimeoutError",
     "TooLarge",
     "TooManyRedirects",
+    "UnpicklingFailed",
+    "WorkerDied",
     "__version__",
     "as_completed",
     "download",
@@ -154,6 +159,7 @@ _HOMES = {
     ),
     "_fetch_iter": ("FetchIterator", "fetch_iter"),
     "_headers": ("Headers",),
+    "_process_errors": ("BrokenProcessPool", "TaskKilled", "UnpicklingFailed", "WorkerDied"),
     "_raddle_error": ("RaddleError",),
     "_request": ("Request", "Timeout"),
     "_deadlock": ("DeadlockError", "DeadlockLink"),

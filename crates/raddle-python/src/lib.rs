@@ -1,6 +1,7 @@
 //! `raddle._native`: the binding. It converts, releases the interpreter, and maps errors; the engine decides.
 
 mod batch;
+mod codec;
 mod counter;
 mod enter;
 mod executor;
@@ -15,8 +16,11 @@ mod gate;
 mod group;
 mod host;
 mod job;
+mod layout;
 mod locks;
+mod named_modules;
 mod names;
+mod serve;
 mod site;
 
 /// The engine's Python face; its public names are those of the package `raddle`.
@@ -50,6 +54,8 @@ mod _native {
     use crate::locks::{Lock, RLock};
     #[pymodule_export]
     use crate::names::bind;
+    #[pymodule_export]
+    use crate::serve::serve;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,0 +1,198 @@
+//! The worker's side in Python (submit -> queue -> transport -> WORKER -> result): it makes calls of bytes, and bytes of results.
+//!
+//! Invariant: when a reply is sent, nothing of its task is alive here but what the function kept.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use raddle::process::mapping::Mapping;
+use raddle::process::worker::{self, Handler};
+
+use crate::codec::{Function, Passed, Pickling, Unreadable};
+use crate::job::{copy_context, in_copy_of};
+use crate::layout::{CHUNK, CHUNK_RAISED, Call, Damaged, RAISED, RETURNED, UNREADABLE};
+
+/// Serves a seat of a pool's mapping until the program says that it is over.
+///
+/// The descriptors are taken over. `initialize` is called first; `context` are the context variables that are set for tasks.
+#[pyfunction]
+#[pyo3(signature = (mapping_fd, words, seat, bell_fd, initialize, by_value, context=Vec::new()))]
+#[expect(clippy::too_many_arguments, reason = "it is called once, by name")]
+pub(crate) fn serve(
+    py: Python<'_>,
+    mapping_fd: i32,
+    words: usize,
+    seat: usize,
+    bell_fd: i32,
+    initialize: Py<PyAny>,
+    by_value: bool,
+    context: Vec<Py<PyAny>>,
+) -> PyResult<()> {
+    // SAFETY: the caller hands both descriptors over, and uses them no more.
+    let (mapping, bell) = unsafe { (OwnedFd::from_raw_fd(mapping_fd), OwnedFd::from_raw_fd(bell_fd)) };
+    let mapping = Mapping::open(mapping, words)?;
+    let mut handler = PythonHandler {
+        py,
+        pickling: Pickling::new(py, by_value)?,
+        definitions: HashMap::new(),
+        initialize: Some(initialize),
+        context,
+        bell: File::from(bell),
+    };
+    worker::serve(&mapping, seat, &mut handler)
+        .map_err(|corrupt| PyRuntimeError::new_err(format!("the memory shared with the program is damaged: {corrupt}")))
+}
+
+struct PythonHandler<'py> {
+    py: Python<'py>,
+    pickling: Pickling,
+    definitions: HashMap<u64, Definition>,
+    initialize: Option<Py<PyAny>>,
+    context: Vec<Py<PyAny>>,
+    bell: File,
+}
+
+/// A function: its bytes until it is needed.
+enum Definition {
+    Bytes(Vec<u8>),
+    Made(Py<PyAny>),
+}
+
+impl Handler for PythonHandler<'_> {
+    fn define(&mut self, number: u64, bytes: Vec<u8>) {
+        self.definitions.insert(number, Definition::Bytes(bytes));
+    }
+
+    fn forget(&mut self, number: u64) {
+        self.definitions.remove(&number);
+    }
+
+    fn run(&mut self, task: Vec<u8>, reply: &mut Vec<u8>) -> u16 {
+        let start = reply.len();
+        let called = match self.load(&task) {
+            Ok(called) => called,
+            Err(why) => {
+                self.pickling.push_unreadable(self.py, why, reply);
+                return UNREADABLE;
+            }
+        };
+        drop(task);
+        let kind = match called.passed {
+            Passed::Many(_) => self.run_chunk(called, reply),
+            _ => self.run_one(called, reply),
+        };
+        kind.unwrap_or_else(|error| {
+            reply.truncate(start);
+            self.pickling.push_error(self.py, error, reply);
+            RAISED
+        })
+    }
+
+    fn ring_elsewhere(&mut self) {
+        // It fails only if the counter is full: then the program has been told.
+        let _ = self.bell.write(&1_u64.to_ne_bytes());
+    }
+
+    fn rest(&mut self, wait: &mut (dyn FnMut() + Send)) {
+        self.py.detach(wait);
+    }
+}
+
+/// A call, made again.
+struct Called<'py> {
+    context: Vec<(usize, Bound<'py, PyAny>)>,
+    function: Bound<'py, PyAny>,
+    passed: Passed<'py>,
+}
+
+impl<'py> PythonHandler<'py> {
+    fn load(&mut self, task: &[u8]) -> Result<Called<'py>, Unreadable> {
+        let call = Call::parse(task)?;
+        let context = call.context.map(|pickle| self.pickling.load_context(self.py, pickle)).transpose()?;
+        Ok(Called {
+            context: context.unwrap_or_default(),
+            function: self.function(call.function)?,
+            passed: self.pickling.load_arguments(self.py, call.arguments)?,
+        })
+    }
+
+    fn function(&mut self, function: Function<'_>) -> Result<Bound<'py, PyAny>, Unreadable> {
+        let number = match function {
+            Function::Inline(bytes) => return self.pickling.load_function(self.py, bytes),
+            Function::Defined(number) => number,
+        };
+        let made = match self.definitions.get(&number) {
+            None => return Err(Damaged { what: "its function was not defined" }.into()),
+            Some(Definition::Made(function)) => return Ok(function.bind(self.py).clone()),
+            Some(Definition::Bytes(bytes)) => self.pickling.load_function(self.py, bytes)?,
+        };
+        self.definitions.insert(number, Definition::Made(made.clone().unbind()));
+        Ok(made)
+    }
+
+    fn run_one(&self, called: Called<'py>, reply: &mut Vec<u8>) -> PyResult<u16> {
+        let Called { context, function, passed } = called;
+        let value = self.within(&context, || match passed {
+            Passed::One(arg) => function.call1((arg,)),
+            Passed::Tuple(args) => function.call1(args),
+            Passed::WithKeywords(args, kwargs) => function.call(args, Some(&kwargs)),
+            Passed::Many(_) => unreachable!("a chunk is run elsewhere"),
+        });
+        self.pickling.push_value(&value?, reply)?;
+        Ok(RETURNED)
+    }
+
+    /// Runs `body` with these values of context variables, if there are any; what it sets itself is gone after it.
+    fn within(
+        &self,
+        values: &[(usize, Bound<'py, PyAny>)],
+        body: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if values.is_empty() {
+            return body();
+        }
+        let here = copy_context(self.py)?;
+        let in_context = || {
+            for (place, value) in values {
+                let Some(variable) = self.context.get(*place) else { continue };
+                set_variable(variable.bind(self.py), value)?;
+            }
+            body().map(Bound::unbind)
+        };
+        in_copy_of(self.py, Some(&here), in_context).map(|value| value.into_bound(self.py))
+    }
+
+    fn run_chunk(&self, called: Called<'py>, reply: &mut Vec<u8>) -> PyResult<u16> {
+        let Called { context, function, passed } = called;
+        let Passed::Many(rows) = passed else { unreachable!("only a chunk is run here") };
+        let mut values = Vec::with_capacity(rows.len());
+        let mut failed = None;
+        for row in rows {
+            match self.within(&context, || function.call1(row)) {
+                Ok(value) => values.push(value.unbind()),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        self.pickling.push_values(self.py, &values, reply)?;
+        let Some(error) = failed else { return Ok(CHUNK) };
+        self.pickling.push_error(self.py, error, reply);
+        Ok(CHUNK_RAISED)
+    }
+}
+
+fn set_variable(variable: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = variable.py();
+    // SAFETY: the interpreter is held; what is no context variable gives an error; both pointers are live objects.
+    let token = unsafe { ffi::PyContextVar_Set(variable.as_ptr(), value.as_ptr()) };
+    // SAFETY: the call gives a new reference, or NULL with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, token) }.map(drop)
+}

@@ -1,0 +1,230 @@
+"""What the codec needs of Python: pickling that the C pickler cannot do, and errors as text.
+
+It is loaded in the program and in every worker, so it imports nothing that takes time until that
+is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from _pickle import Pickler, dumps, loads
+from io import BytesIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from typing import Any
+
+PROTOCOL = 5
+
+
+# --- Pickling --------------------------------------------------------------------------------
+
+
+def dumps_forking(value: object) -> bytes:
+    """Pickle as :mod:`multiprocessing` does."""
+    from multiprocessing.reduction import ForkingPickler
+
+    return bytes(ForkingPickler.dumps(value, PROTOCOL))
+
+
+def dumps_with_reducers(value: object) -> bytes:
+    """Pickle with what :mod:`multiprocessing` registers for its own classes, as it is loaded."""
+    buffer = BytesIO()
+    pickler = Pickler(buffer, PROTOCOL)
+    pickler.dispatch_table = _reducers()
+    pickler.dump(value)
+    return buffer.getvalue()
+
+
+def _reducers() -> dict[type, Callable[[Any], Any]]:
+    import copyreg
+
+    extra: dict[type, Callable[[Any], Any]] = {}
+    reduction = sys.modules.get("multiprocessing.reduction")
+    if reduction is not None:
+        extra = reduction.ForkingPickler._extra_reducers
+    return {**copyreg.dispatch_table, **extra}
+
+
+def dumps_by_value(value: object, modules: list[str]) -> bytes:
+    """Pickle with the code of functions and classes of ``__main__`` and of these modules."""
+    import cloudpickle
+
+    buffer = BytesIO()
+    pickler = cloudpickle.Pickler(buffer, PROTOCOL)
+    # What cloudpickle knows goes before what is registered for multiprocessing.
+    pickler.dispatch_table = {**_reducers(), **pickler.dispatch_table}
+    copied = [sys.modules[name] for name in modules if name in sys.modules]
+    registered = [m for m in copied if m.__name__ not in cloudpickle.list_registry_pickle_by_value()]
+    for module in registered:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        pickler.dump(value)
+    finally:
+        for module in registered:
+            cloudpickle.unregister_pickle_by_value(module)
+    return buffer.getvalue()
+
+
+def is_importable_module(name: str) -> bool:
+    """Return whether a fresh process that imports this name gets what this process has."""
+    if name == "__main__":
+        return False
+    top = name.partition(".")[0]
+    if top in sys.builtin_module_names or top in sys.stdlib_module_names:
+        return True
+    module = sys.modules.get(name)
+    if module is None:
+        return True
+    spec = getattr(module, "__spec__", None)
+    found = _find_spec(name)
+    if found is None:
+        # A package may make its submodules itself when it is imported.
+        parent = name.rpartition(".")[0]
+        return bool(parent) and spec is None and is_importable_module(parent)
+    return spec is None or not spec.has_location or _is_same_file(spec.origin, found.origin)
+
+
+def _find_spec(name: str) -> ModuleSpec | None:
+    parent = name.rpartition(".")[0]
+    path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    if parent and path is None:
+        return None
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, path, None)
+        if spec is not None:
+            return spec
+    return None
+
+
+def _is_same_file(one: str | None, other: str | None) -> bool:
+    import os.path
+
+    if one == other:
+        return True
+    try:
+        return os.path.samefile(one or "", other or "")
+    except OSError:
+        return False
+
+
+def name_of(function: object) -> str:
+    """Return what messages call a function."""
+    try:
+        name = getattr(function, "__qualname__", None)
+        if isinstance(name, str):
+            return name
+        inner = getattr(function, "func", None)
+        if inner is not None:
+            return f"{type(function).__name__}({name_of(inner)})"
+        return type(function).__qualname__
+    except Exception:
+        return type(function).__name__
+
+
+# --- Errors ----------------------------------------------------------------------------------
+
+
+def class_name(error: BaseException) -> str:
+    """Return an exception's class as tracebacks name it."""
+    kind = type(error)
+    if kind.__module__ in ("builtins", "__main__"):
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def tell(error: BaseException) -> tuple[str, str, str]:
+    """Return an exception's class, message and traceback as text, and let go of its frames."""
+    try:
+        name = class_name(error)
+    except BaseException:
+        name = "BaseException"
+    try:
+        message = str(error)
+    except BaseException:
+        message = "<its message cannot be made: str() fails>"
+    try:
+        from traceback import format_exception
+
+        text = "".join(format_exception(type(error), error, error.__traceback__))
+    except BaseException:
+        text = f"{name}: {message}\n"
+    _forget_frames(error)
+    return _encodable(name), _encodable(message), _encodable(text)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _forget_frames(error: BaseException) -> None:
+    # The frames hold the arguments of the functions in them.
+    seen: set[int] = set()
+    chain: list[BaseException | None] = [error]
+    while chain:
+        link = chain.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            chain += (link.__cause__, link.__context__)
+
+
+def raised(pickled: bytes | None, name: str, message: str, traceback: str) -> BaseException:
+    """Return the exception that a task raised in a worker."""
+    from ._process_errors import UnpicklingFailed
+
+    error: object
+    try:
+        if pickled is None:
+            raise ValueError("it could not be pickled")
+        error = loads(pickled)
+        if not isinstance(error, BaseException):
+            raise TypeError(f"it was rebuilt as {type(error).__name__}, which is no exception")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as why:
+        error = UnpicklingFailed.of_exception(why, name, message, traceback)
+    return _with_remote_traceback(error, traceback)
+
+
+def unreadable(pickled: bytes | None, name: str, message: str, traceback: str) -> BaseException:
+    """Return the exception for a call that the worker could not rebuild."""
+    from ._process_errors import UnpicklingFailed
+
+    del pickled
+    error = UnpicklingFailed.of_task(name, message, traceback)
+    return _with_remote_traceback(error, traceback)
+
+
+def _with_remote_traceback(error: BaseException, traceback: str) -> BaseException:
+    # As the standard library does it, and by its class: programs look for that.
+    from concurrent.futures.process import _RemoteTraceback  # type: ignore[attr-defined]
+
+    error.__cause__ = _RemoteTraceback(f'\n"""\n{traceback}"""')
+    return error
+
+
+def value_lost(why: BaseException) -> BaseException:
+    """Return the exception for a value that cannot be rebuilt in the program."""
+    from ._process_errors import UnpicklingFailed
+
+    return UnpicklingFailed.of_value(why)
+
+
+def damaged(what: str) -> BaseException:
+    """Return the exception for a reply that is not what a worker sends."""
+    from ._process_errors import UnpicklingFailed
+
+    return UnpicklingFailed.of_damage(what)
+
+
+def log_initializer(error: BaseException) -> str:
+    """Log an initializer's exception as the standard library does; return its traceback."""
+    import logging
+    from traceback import format_exception
+
+    logger = logging.getLogger("concurrent.futures")
+    logger.critical("Exception in initializer:", exc_info=error)
+    return _encodable("".join(format_exception(type(error), error, error.__traceback__)))
