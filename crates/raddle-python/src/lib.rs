@@ -15,6 +15,7 @@ mod gate;
 mod group;
 mod host;
 mod job;
+mod lifeline;
 mod locks;
 mod names;
 mod site;
@@ -46,6 +47,8 @@ mod _native {
     use crate::group::{CompletedIterator, as_completed, wait};
     #[pymodule_export]
     use crate::host::ThreadBodyEntry;
+    #[pymodule_export]
+    use crate::lifeline::{die_with_parent, end_with};
     #[pymodule_export]
     use crate::locks::{Lock, RLock};
     #[pymodule_export]

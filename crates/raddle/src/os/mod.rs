@@ -11,7 +11,7 @@ compile_error!("raddle runs on Linux; another system needs a file beside crates/
 pub(crate) use system::watch_forks;
 #[cfg(not(loom))]
 pub(crate) use system::{
-    ProcessHandle, SharedMemory, exit_at_once, futex_wait, futex_wake_one, monotonic_nanoseconds, shared_futex_wait,
+    ProcessHandle, SharedMemory, die_with_parent, exit_at_once, futex_wait, futex_wake_one, monotonic_nanoseconds, shared_futex_wait,
     shared_futex_wake,
 };
 pub use system::{before_exit, is_main_thread, thread_ident};
