@@ -17,6 +17,7 @@ mod group;
 mod host;
 mod job;
 mod layout;
+mod lifeline;
 mod locks;
 mod named_modules;
 mod names;
@@ -50,6 +51,8 @@ mod _native {
     use crate::group::{CompletedIterator, as_completed, wait};
     #[pymodule_export]
     use crate::host::ThreadBodyEntry;
+    #[pymodule_export]
+    use crate::lifeline::{die_with_parent, end_with};
     #[pymodule_export]
     use crate::locks::{Lock, RLock};
     #[pymodule_export]

@@ -251,6 +251,16 @@ pub(crate) fn signal_name(number: i32) -> Option<&'static str> {
     NAMES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name)
 }
 
+/// Has this process killed when the thread that forked it ends. That has happened already if the parent is not `parent`.
+#[cfg(not(loom))]
+pub(crate) fn die_with_parent(parent: u32) -> io::Result<()> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Looked up afterwards: a parent that ended before that sends nothing.
+    let is_there = getppid().is_some_and(|now| u32::try_from(now.as_raw_nonzero().get()) == Ok(parent));
+    if is_there { Ok(()) } else { Err(Errno::SRCH.into()) }
+}
+
 /// Whether the calling thread is the first of its process: the one that a terminal's Ctrl-C reaches.
 pub fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()

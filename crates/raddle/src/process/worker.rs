@@ -162,3 +162,11 @@ pub fn end_with(process: u32) -> std::io::Result<()> {
     };
     std::thread::Builder::new().name("raddle-watch".into()).spawn(watch).map(drop)
 }
+
+/// Has the system kill this process when its parent ends, which must be single-threaded: a thread's end counts as its.
+///
+/// # Errors
+/// The parent is not the process of this number: that has ended already.
+pub fn die_with_parent(parent: u32) -> std::io::Result<()> {
+    os::die_with_parent(parent)
+}

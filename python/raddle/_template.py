@@ -1,0 +1,157 @@
+"""The template process (start of a worker): it forks the workers of a program, and does nothing else.
+
+A process of its own, so that a program with threads never forks; loaded once, so that a worker costs
+a fork of a small process. It has one thread, runs no code of the user's, and takes its requests from
+a socket. It ends when the program does: at the end of the socket, or of the program, of which a
+forked child may hold the socket too. Its workers are killed by the system when it ends.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import fcntl
+import gc
+import marshal
+import os
+import select
+import sys
+
+from . import _worker
+
+# Not from typing, which takes longer to load than all the rest: checkers know the name.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+#: The longest request or reply; more than a stack of `_STACK_BYTES` takes.
+MESSAGE_BYTES = 1 << 17
+#: What a pool hands over when it opens, in this order.
+SETUP, MAPPING, BELL, FOLDER, OUT, ERROR = range(6)
+_STACK_BYTES = 1 << 16
+_FIRST_FREE = 3
+
+
+class Template:
+    """The process that forks, with what it has been given."""
+
+    def __init__(self, control: _socket.socket, program: int) -> None:
+        self._control = control
+        self._program = program
+        #: For each pool what it handed over.
+        self._pools: dict[int, list[int]] = {}
+        #: For each worker that has not been waited for, where it writes its stack after a fault.
+        self._stacks: dict[int, int] = {}
+
+    def serve(self) -> None:
+        """Do what the program asks for until it is gone."""
+        watched = select.poll()
+        watched.register(self._control, select.POLLIN)
+        watched.register(self._program, select.POLLIN)
+        while True:
+            ready = dict(watched.poll())
+            if self._program in ready:
+                return
+            request, descriptors = receive(self._control)
+            if not request:
+                return
+            self._answer(marshal.loads(request), descriptors)
+
+    def _answer(self, request: tuple[Any, ...], descriptors: list[int]) -> None:
+        what, *details = request
+        if what == "start":
+            self._start(*details)
+        elif what == "reap":
+            send(self._control, self._reap(*details))
+        elif what == "open":
+            self._pools[details[0]] = descriptors
+        else:
+            for descriptor in self._pools.pop(details[0], ()):
+                os.close(descriptor)
+
+    def _start(self, pool: int, *details: Any) -> None:
+        """Fork a worker; tell its number, and hand over a descriptor of it."""
+        stack = os.memfd_create("raddle-stack")
+        try:
+            template = os.getpid()
+            pid = os.fork()
+        except OSError as error:
+            os.close(stack)
+            send(self._control, (None, error.errno, error.strerror))
+            return
+        if pid == 0:
+            self._become_worker(pool, template, stack, details)
+        self._stacks[pid] = stack
+        process = os.pidfd_open(pid)
+        send(self._control, (pid, None, None), [process])
+        os.close(process)
+
+    def _become_worker(
+        self, pool: int, template: int, stack: int, details: tuple[Any, ...]
+    ) -> NoReturn:
+        """Leave everything that is the template's, and serve."""
+        code = 1
+        try:
+            given = self._pools.pop(pool)
+            others = [each for descriptors in self._pools.values() for each in descriptors]
+            for descriptor in [*others, *self._stacks.values(), self._program]:
+                os.close(descriptor)
+            self._control.close()
+            code = _worker.run_forked(given, template, stack, *details)
+        finally:
+            os._exit(code)
+
+    def _reap(self, pid: int) -> tuple[int, int, str]:
+        """Wait for a worker that has ended: its exit code, peak memory, and stack."""
+        _, status, usage = os.wait4(pid, 0)
+        stack = self._stacks.pop(pid)
+        text = os.pread(stack, _STACK_BYTES, 0).decode("utf-8", "replace")
+        os.close(stack)
+        return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024, text
+
+
+def send(
+    control: _socket.socket, message: tuple[Any, ...], descriptors: Sequence[int] = ()
+) -> None:
+    """Send one message, with what it hands over."""
+    handed = b"".join(number.to_bytes(4, sys.byteorder) for number in descriptors)
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, handed)] if handed else []
+    control.sendmsg([marshal.dumps(message)], ancillary)
+
+
+def receive(control: _socket.socket) -> tuple[bytes, list[int]]:
+    """Receive one message, empty at the end, and the descriptors that came with it."""
+    space = _socket.CMSG_SPACE(4 * (ERROR + 1))
+    message, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
+    handed = b"".join(data for _, kind, data in ancillary if kind == _socket.SCM_RIGHTS)
+    return message, [
+        int.from_bytes(handed[start : start + 4], sys.byteorder) for start in range(0, len(handed), 4)
+    ]
+
+
+def _own_program(program: int) -> int | None:
+    """Return a descriptor of the program of this number, if it is there and this is its child."""
+    try:
+        descriptor = os.pidfd_open(program)
+    except ProcessLookupError:
+        return None
+    return descriptor if os.getppid() == program else None
+
+
+def main(program: int) -> None:
+    """Serve the program of this number, whose socket is the standard input."""
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGINT])
+    control = _socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    watched = _own_program(program)
+    if watched is not None:
+        _worker.prepare()
+        # What is here stays in every worker: without the collector's marks its pages stay shared.
+        gc.freeze()
+        Template(control, watched).serve()
+    os._exit(0)
+
