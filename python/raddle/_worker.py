@@ -11,13 +11,15 @@ import marshal
 import os
 import sys
 
-from . import _native
+from . import _imports, _native
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from ._launch_process import Handed
 
 #: The exit code of a worker that could not go on, when it has said why.
 FAILED = 1
@@ -33,12 +35,14 @@ class Setup:
         environ: dict[str, str],
         path: list[str],
         argv: list[str],
+        program: int,
         initializer: bytes | None = None,
         variables: list[tuple[str, str]] | None = None,
     ) -> None:
         self.environ = environ
         self.path = path
         self.argv = argv
+        self.program = program
         #: The pickled initializer and its arguments.
         self.initializer = initializer
         #: Modules and names of the context variables whose values come with each task.
@@ -47,7 +51,7 @@ class Setup:
     def dump(self) -> bytes:
         """Put it into bytes."""
         return marshal.dumps(
-            (self.environ, self.path, self.argv, self.initializer, self.variables)
+            (self.environ, self.path, self.argv, self.program, self.initializer, self.variables)
         )
 
     @classmethod
@@ -56,9 +60,17 @@ class Setup:
         return cls(*marshal.loads(data))
 
 
+def process_name(number: int) -> str:
+    """Return what `multiprocessing` and logs call the worker of this number."""
+    return f"RaddleProcess-{number}"
+
+
 def prepare() -> None:
     """Load, in the template, what every worker needs, and nothing that the user's code could see."""
-    import _pickle  # noqa: F401
+    import atexit  # noqa: F401
+    import faulthandler  # noqa: F401
+
+    from . import _pickling  # noqa: F401
 
 
 def read_file(descriptor: int) -> bytes:
@@ -73,7 +85,7 @@ def run_forked(
     seat: int,
     number: int,
     words: int,
-    authkey: bytes | None,
+    authkey: bytes,
 ) -> int:
     """Serve as a child of the template, until the end; the exit code."""
     _native.die_with_parent(template)
@@ -83,8 +95,25 @@ def run_forked(
     _take_place(folder, out, error)
     _take_world(setup)
     _catch_faults(stack)
+    _imports.become_worker(authkey, process_name(number), setup.program)
     sys.modules["__main__"] = type(sys)("__main__")
-    return serve(mapping, words, seat, bell, setup)
+    initializer = _unpickled(setup.initializer)
+    code = serve(mapping, words, seat, bell, initializer, setup.variables, by_value=True)
+    return _leave(code)
+
+
+def _unpickled(pickle: bytes | None) -> Callable[[], tuple[Any, ...]] | None:
+    """Return what gives the initializer and its arguments, once it runs: that may fail."""
+    if pickle is None:
+        return None
+
+    def load() -> tuple[Any, ...]:
+        from _pickle import loads
+
+        call: tuple[Any, ...] = loads(pickle)
+        return call
+
+    return load
 
 
 def _take_place(folder: int, out: int, error: int) -> None:
@@ -118,12 +147,125 @@ def _catch_faults(stack: int) -> None:
     faulthandler.enable(stack, all_threads=False)
 
 
-def serve(mapping: int, words: int, seat: int, bell: int, setup: Setup) -> int:
-    """Run tasks until the program has no more, then leave as an interpreter does."""
+def run_process(
+    mapping: Handed,
+    bell: Handed,
+    stack: Handed,
+    program: int,
+    seat: int,
+    number: int,
+    words: int,
+    initializer: tuple[Any, ...] | None,
+    variables: list[tuple[str, str]],
+    by_value: bool,
+) -> None:
+    """Serve as a process of `multiprocessing`, which sees to everything else."""
+    _ignore_interrupts()
+    _native.end_with(program)
+    _catch_faults(stack.take())
+    _differ()
+    call = (lambda: initializer) if initializer else None
+    code = serve(mapping.take(), words, seat, bell.take(), call, variables, by_value=by_value)
+    if code:
+        sys.exit(code)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the program, which ends its workers as it likes."""
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGINT])
+    # An event loop of the program would be told of signals that are this process's.
+    _signal.set_wakeup_fd(-1)
+
+
+def _differ() -> None:
+    """Draw other random numbers than the other workers; `random` sees to itself after a fork."""
+    numpy_random = sys.modules.get("numpy.random")
+    seed = getattr(numpy_random, "seed", None)
+    if seed is not None:
+        seed()
+
+
+def serve(
+    mapping: int,
+    words: int,
+    seat: int,
+    bell: int,
+    initializer: Callable[[], tuple[Any, ...]] | None,
+    variables: list[tuple[str, str]],
+    *,
+    by_value: bool,
+) -> int:
+    """Run tasks until the program has no more; the exit code."""
+    start = _Start(initializer)
     try:
-        _native.serve(mapping, words, seat, bell, lambda: None, True)
-        code = 0
+        context = start.find(variables)
+        _native.serve(mapping, words, seat, bell, start, by_value, context)
     except BaseException:
         sys.excepthook(*sys.exc_info())
-        code = FAILED
+        return FAILED
+    return FAILED if start.has_failed else 0
+
+
+class _Start:
+    """What runs before the first task: the initializer of the user's."""
+
+    def __init__(self, initializer: Callable[[], tuple[Any, ...]] | None) -> None:
+        self._initializer = initializer
+        self._error: BaseException | None = None
+        self.has_failed = False
+
+    def find(self, variables: list[tuple[str, str]]) -> list[object]:
+        """Import the context variables of these names; what fails is told when this is called."""
+        try:
+            return [find_variable(module, name) for module, name in variables]
+        except BaseException as error:
+            self._error = error
+            return []
+
+    def __call__(self) -> None:
+        try:
+            if self._error is not None:
+                raise self._error
+            if self._initializer is not None:
+                call, args = self._initializer()
+                call(*args)
+        except BaseException:
+            self.has_failed = True
+            _log_failed_start()
+            raise
+        finally:
+            # Nothing of it stays alive but what it kept itself.
+            self._initializer = self._error = None
+
+
+def find_variable(module: str, name: str) -> object:
+    """Import a context variable by the name of its module and its own there."""
+    from importlib import import_module
+
+    return getattr(import_module(module), name)
+
+
+def _log_failed_start() -> None:
+    """Say it where the standard library's workers do."""
+    from logging import getLogger
+
+    logger = getLogger("concurrent.futures")
+    logger.critical("Exception in initializer:", exc_info=True)
+
+
+def _leave(code: int) -> int:
+    """Do what an interpreter does at its end, but for taking itself apart; the exit code."""
+    import atexit
+
+    threading = sys.modules.get("threading")
+    steps = [] if threading is None else [threading._shutdown]
+    steps.append(atexit._run_exitfuncs)
+    steps += [stream.flush for stream in (sys.stdout, sys.stderr) if stream is not None]
+    for step in steps:
+        try:
+            step()
+        except BaseException:
+            # What a handler did wrong it has said; the exit code of an interpreter says so too.
+            code = code or FAILED
     return code

@@ -1,0 +1,140 @@
+"""The launcher over `multiprocessing` (start of a worker): a `Process` of the caller's context each.
+
+For those who pass `mp_context`, and for arguments of an initializer that can only be inherited. How
+a worker starts, what it knows, and what its main module is, are as in the standard library.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+from multiprocessing import reduction
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+
+from . import _worker
+
+
+class _Handle(Protocol):
+    def detach(self) -> int: ...
+
+
+class Handed:
+    """A descriptor on its way to another process: inherited by a fork, duplicated for others."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _receive, (reduction.DupFd(self._descriptor),)
+
+    def take(self) -> int:
+        """Return the descriptor, which is the caller's from now on."""
+        return self._descriptor
+
+
+def _receive(handle: _Handle) -> Handed:
+    return Handed(handle.detach())
+
+
+class ProcessLauncher:
+    """Starts workers as processes of a context of `multiprocessing`."""
+
+    def __init__(
+        self,
+        context: BaseContext,
+        initializer: tuple[Any, ...] | None,
+        variables: list[tuple[str, str]],
+        *,
+        by_value: bool,
+    ) -> None:
+        self._context = context
+        self._initializer = initializer
+        self._variables = variables
+        self.by_value = by_value
+        self._method = context.get_start_method(allow_none=False)
+        #: What is forked is forked before the program has one more thread.
+        self.starts_at_once = self._method == "fork"
+        self.processes: dict[int, BaseProcess] = {}
+        self._shared: tuple[int, int, int] = (-1, 0, -1)
+        #: For each worker where it writes its stack after a fault.
+        self._stacks: dict[int, int] = {}
+
+    def open(self, mapping_fd: int, words: int, bell_fd: int) -> None:
+        """Take what the workers share."""
+        self._shared = (os.dup(mapping_fd), words, os.dup(bell_fd))
+
+    def start(self, seat: int, number: int) -> tuple[int, int]:
+        """Start a worker: its pid, and a descriptor that tells its end."""
+        mapping, words, bell = self._shared
+        stack = os.memfd_create("raddle-stack")
+        program = os.getpid()
+        descriptors = (Handed(mapping), Handed(bell), Handed(stack))
+        details = (program, seat, number, words, self._initializer, self._variables, self.by_value)
+        process = self._context.Process(  # type: ignore[attr-defined]
+            target=_worker.run_process, args=(*descriptors, *details)
+        )
+        try:
+            self._start_uninterrupted(process)
+        except BaseException:
+            os.close(stack)
+            raise
+        self._stacks[process.pid] = stack
+        self.processes[process.pid] = process
+        return process.pid, self._watch(process)
+
+    def _start_uninterrupted(self, process: BaseProcess) -> None:
+        # A server that forks is started perhaps, and would keep the mask for all its processes.
+        if self._method == "forkserver":
+            process.start()
+            return
+        # A Ctrl-C before the worker ignores it waits until it does.
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
+        try:
+            process.start()
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+
+    def _watch(self, process: BaseProcess) -> int:
+        # Of a process that another one started, its exit code is there when the sentinel says so.
+        # The sentinel of a child is held open by what the child forks: the child itself is watched.
+        if self._method != "forkserver":
+            try:
+                return os.pidfd_open(process.pid)  # type: ignore[arg-type]
+            except OSError:
+                pass  # Ended, and waited for by another thread.
+        return os.dup(process.sentinel)
+
+    def reap(self, pid: int) -> tuple[int, int | None, str | None]:
+        """Wait for a worker: exit code, peak memory, and Python stack after a fault."""
+        process = self.processes.pop(pid)
+        memory = self._wait(process)
+        process.join()
+        stack = self._stacks.pop(pid)
+        text = _worker.read_file(stack).decode("utf-8", "replace")
+        os.close(stack)
+        code = process.exitcode
+        # None: whoever waited for it first kept what he was told.
+        return 255 if code is None else code, memory, text or None
+
+    def _wait(self, process: BaseProcess) -> int | None:
+        """Wait for a child, if it is one; its peak memory, which only who waits is told."""
+        popen: Any = getattr(process, "_popen", None)
+        if self._method == "forkserver" or popen is None or popen.returncode is not None:
+            return None
+        try:
+            _, status, usage = os.wait4(process.pid, 0)  # type: ignore[arg-type]
+        except ChildProcessError:
+            return None
+        popen.returncode = os.waitstatus_to_exitcode(status)
+        return usage.ru_maxrss * 1024
+
+    def close(self) -> None:
+        """Drop everything: the pool is over."""
+        mapping, _, bell = self._shared
+        for descriptor in (mapping, bell, *self._stacks.values()):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._shared = (-1, 0, -1)
+        self._stacks.clear()
