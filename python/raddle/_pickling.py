@@ -7,7 +7,7 @@ is needed.
 from __future__ import annotations
 
 import sys
-from _pickle import Pickler, dumps, loads
+from _pickle import Pickler, loads
 from io import BytesIO
 
 TYPE_CHECKING = False
@@ -57,7 +57,8 @@ def dumps_by_value(value: object, modules: list[str]) -> bytes:
     # What cloudpickle knows goes before what is registered for multiprocessing.
     pickler.dispatch_table = {**_reducers(), **pickler.dispatch_table}
     copied = [sys.modules[name] for name in modules if name in sys.modules]
-    registered = [m for m in copied if m.__name__ not in cloudpickle.list_registry_pickle_by_value()]
+    known = cloudpickle.list_registry_pickle_by_value()
+    registered = [module for module in copied if module.__name__ not in known]
     for module in registered:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -218,13 +219,3 @@ def damaged(what: str) -> BaseException:
     from ._process_errors import UnpicklingFailed
 
     return UnpicklingFailed.of_damage(what)
-
-
-def log_initializer(error: BaseException) -> str:
-    """Log an initializer's exception as the standard library does; return its traceback."""
-    import logging
-    from traceback import format_exception
-
-    logger = logging.getLogger("concurrent.futures")
-    logger.critical("Exception in initializer:", exc_info=error)
-    return _encodable("".join(format_exception(type(error), error, error.__traceback__)))

@@ -293,6 +293,11 @@ impl Pickling {
         let _ = text.with(None).push(out);
     }
 
+    /// An exception's traceback as text.
+    pub(crate) fn traceback_of(&self, py: Python<'_>, error: PyErr) -> String {
+        self.tell(&error.into_value(py).into_bound(py)).traceback
+    }
+
     fn tell(&self, error: &Bound<'_, PyBaseException>) -> ToldText {
         let py = error.py();
         let told = self.module.bind(py).call_method1(intern!(py, "tell"), (error,));
@@ -482,7 +487,8 @@ impl Pickling {
         Ok(sketches.call_method1(intern!(py, "sketch_pickle"), (pickle, form))?.extract()?)
     }
 
-    fn pickle<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    /// A pickle that the other process can read.
+    pub(crate) fn pickle<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         let py = value.py();
         if !self.by_value {
             let bytes = self.module.bind(py).call_method1(intern!(py, "dumps_forking"), (value,))?;

@@ -2,6 +2,7 @@
 
 mod batch;
 mod codec;
+mod codec_class;
 mod counter;
 mod enter;
 mod executor;
@@ -31,6 +32,8 @@ mod _native {
 
     #[pymodule_export]
     use crate::batch::MapIterator;
+    #[pymodule_export]
+    use crate::codec_class::Codec;
     #[pymodule_export]
     use crate::counter::Counter;
     #[pymodule_export]

@@ -37,25 +37,24 @@ pub(crate) fn serve(
     // SAFETY: the caller hands both descriptors over, and uses them no more.
     let (mapping, bell) = unsafe { (OwnedFd::from_raw_fd(mapping_fd), OwnedFd::from_raw_fd(bell_fd)) };
     let mapping = Mapping::open(mapping, words)?;
-    let mut handler = PythonHandler {
-        py,
-        pickling: Pickling::new(py, by_value)?,
-        definitions: HashMap::new(),
-        initialize: Some(initialize),
-        context,
-        bell: File::from(bell),
-    };
+    let pickling = Pickling::new(py, by_value)?;
+    let mut handler = PythonHandler::new(py, &pickling, context);
+    handler.initialize = Some(initialize);
+    handler.bell = Some(File::from(bell));
     worker::serve(&mapping, seat, &mut handler)
         .map_err(|corrupt| PyRuntimeError::new_err(format!("the memory shared with the program is damaged: {corrupt}")))
 }
 
-struct PythonHandler<'py> {
+pub(crate) struct PythonHandler<'a, 'py> {
     py: Python<'py>,
-    pickling: Pickling,
+    pickling: &'a Pickling,
     definitions: HashMap<u64, Definition>,
+    /// What to call before the first task.
     initialize: Option<Py<PyAny>>,
+    /// The variables whose values come with tasks.
     context: Vec<Py<PyAny>>,
-    bell: File,
+    /// By what the program is woken where it does not wait for replies.
+    bell: Option<File>,
 }
 
 /// A function: its bytes until it is needed.
@@ -64,7 +63,13 @@ enum Definition {
     Made(Py<PyAny>),
 }
 
-impl Handler for PythonHandler<'_> {
+impl Handler for PythonHandler<'_, '_> {
+    fn start(&mut self) -> Result<(), String> {
+        let Some(initialize) = self.initialize.take() else { return Ok(()) };
+        let failed = initialize.call0(self.py).err();
+        failed.map_or(Ok(()), |error| Err(self.pickling.traceback_of(self.py, error)))
+    }
+
     fn define(&mut self, number: u64, bytes: Vec<u8>) {
         self.definitions.insert(number, Definition::Bytes(bytes));
     }
@@ -96,7 +101,7 @@ impl Handler for PythonHandler<'_> {
 
     fn ring_elsewhere(&mut self) {
         // It fails only if the counter is full: then the program has been told.
-        let _ = self.bell.write(&1_u64.to_ne_bytes());
+        let _ = self.bell.as_mut().map(|bell| bell.write(&1_u64.to_ne_bytes()));
     }
 
     fn rest(&mut self, wait: &mut (dyn FnMut() + Send)) {
@@ -111,7 +116,22 @@ struct Called<'py> {
     passed: Passed<'py>,
 }
 
-impl<'py> PythonHandler<'py> {
+impl<'a, 'py> PythonHandler<'a, 'py> {
+    pub(crate) fn new(py: Python<'py>, pickling: &'a Pickling, context: Vec<Py<PyAny>>) -> Self {
+        Self { py, pickling, definitions: HashMap::new(), initialize: None, context, bell: None }
+    }
+
+    /// Runs one call, with these definitions.
+    pub(crate) fn run_once(
+        &mut self,
+        definitions: HashMap<u64, Vec<u8>>,
+        task: Vec<u8>,
+        reply: &mut Vec<u8>,
+    ) -> u16 {
+        definitions.into_iter().for_each(|(number, bytes)| self.define(number, bytes));
+        self.run(task, reply)
+    }
+
     fn load(&mut self, task: &[u8]) -> Result<Called<'py>, Unreadable> {
         let call = Call::parse(task)?;
         let context = call.context.map(|pickle| self.pickling.load_context(self.py, pickle)).transpose()?;
