@@ -244,7 +244,7 @@ impl MapIterator {
 }
 
 /// A StopIteration that a task raised would end the loop over the results as if there were no more of them.
-fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
+pub(crate) fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
     if !error.is_instance_of::<PyStopIteration>(py) {
         return error;
     }
@@ -253,7 +253,7 @@ fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
     told
 }
 
-fn draw<'py>(iterables: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyIterator>> {
+pub(crate) fn draw<'py>(iterables: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyIterator>> {
     if iterables.len() == 1 {
         return iterables.get_item(0)?.try_iter();
     }

@@ -9,10 +9,10 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet, PyTuple};
+use pyo3::types::{PyDict, PySet, PyTuple, PyType};
 
 use raddle::pool::Pool;
-use raddle::{Options, Phase, Statistics, SubmitError};
+use raddle::{Options, Phase, SubmitError};
 
 use crate::batch::MapIterator;
 use crate::enter;
@@ -28,19 +28,19 @@ static IS_EXITING: AtomicBool = AtomicBool::new(false);
 static POOLS: Mutex<Vec<(Weak<Pool>, Weak<PythonHost>)>> = Mutex::new(Vec::new());
 
 /// The fields of the package's `Policy`: task_timeout, retries, retry_on and label.
-type PolicyArgs = (Option<f64>, u32, Option<Py<PyAny>>, Option<String>);
+pub(crate) type PolicyArgs = (Option<f64>, u32, Option<Py<PyAny>>, Option<String>);
 
 /// How the tasks of an executor, or of a view of it, are run.
 #[derive(Clone, Default)]
-struct Policy {
-    options: Option<Arc<Options>>,
-    retry_on: Option<Arc<Py<PyAny>>>,
+pub(crate) struct Policy {
+    pub(crate) options: Option<Arc<Options>>,
+    pub(crate) retry_on: Option<Arc<Py<PyAny>>>,
     inherits_context: bool,
 }
 
 impl Policy {
     /// Whether its tasks need nothing that a batch does not give.
-    fn fits_a_batch(&self) -> bool {
+    pub(crate) fn fits_a_batch(&self) -> bool {
         self.options.as_ref().is_none_or(|options| options.task_timeout.is_none() && options.retries == 0)
     }
 }
@@ -68,6 +68,7 @@ impl Open {
             kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
             context: if policy.inherits_context { Some(copy_context(py)?) } else { None },
             retry_on: policy.retry_on.clone(),
+            remote: None,
         };
         let future = NativeFuture::make(py)?;
         let task = future.get().task();
@@ -78,7 +79,7 @@ impl Open {
 
     /// Refuses tasks that nobody would wait for.
     pub(crate) fn check_not_exiting(&self, py: Python<'_>) -> PyResult<()> {
-        if IS_EXITING.load(Relaxed) {
+        if is_exiting() {
             return Err(self.refusal(py, &SubmitError::ShutDown));
         }
         Ok(())
@@ -97,7 +98,7 @@ impl Open {
     }
 
     fn refusal(&self, py: Python<'_>, error: &SubmitError) -> PyErr {
-        Names::refusal(py, error, IS_EXITING.load(Relaxed))
+        Names::refusal(py, error, is_exiting())
     }
 
     fn handle(&self) -> PoolHandle {
@@ -105,7 +106,7 @@ impl Open {
     }
 }
 
-fn check_callable(place: &str, function: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn check_callable(place: &str, function: &Bound<'_, PyAny>) -> PyResult<()> {
     if function.is_callable() {
         return Ok(());
     }
@@ -172,7 +173,7 @@ impl ThreadPool {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, NativeFuture>> {
         let (open, policy) = self.open()?;
-        match take_policy_of_view(&open.pool) {
+        match PolicyOfView::take(Arc::as_ptr(&open.pool).cast()) {
             Some(of_view) => open.submit(&of_view, r#fn, args, kwargs),
             None => open.submit(policy, r#fn, args, kwargs),
         }
@@ -180,9 +181,7 @@ impl ThreadPool {
 
     /// Whether `submit` is the one above, neither overridden in a subclass nor replaced.
     fn _is_submit_ours(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let name = intern!(slf.py(), "submit");
-        let ours = slf.py().get_type::<Self>().getattr(name)?;
-        Ok(slf.get_type().getattr(name)?.is(&ours) && !slf.getattr(intern!(slf.py(), "__dict__"))?.contains(name)?)
+        is_submit_ours(slf.as_any(), &slf.py().get_type::<Self>())
     }
 
     /// The results of `fn` over the items, or None if a batch does not fit this executor's options.
@@ -254,7 +253,7 @@ fn map(
     MapIterator::submit(open, function, iterables, policy.inherits_context, label, deadline).map(Some)
 }
 
-fn make_policy((task_timeout, retries, retry_on, label): PolicyArgs, inherits_context: bool) -> Policy {
+pub(crate) fn make_policy((task_timeout, retries, retry_on, label): PolicyArgs, inherits_context: bool) -> Policy {
     let options = Options {
         label: label.map(Arc::from),
         // A limit beyond what a clock can count is none.
@@ -293,13 +292,8 @@ impl View {
         if ThreadPool::_is_submit_ours(executor)? {
             return open.submit(&self.policy, r#fn, args, kwargs).map(Bound::into_any);
         }
-        // Through the user's `submit`, which ends in ours, on this thread.
-        let waiting = PolicyOfView::leave(&open.pool, self.policy.clone());
-        let mut call = vec![r#fn.clone()];
-        call.extend(args.iter());
-        let future = executor.call_method("submit", PyTuple::new(r#fn.py(), call)?, kwargs);
-        drop(waiting);
-        future
+        let pool = Arc::as_ptr(&open.pool).cast();
+        PolicyOfView::submit_through(pool, self.policy.clone(), executor.as_any(), r#fn, args, kwargs)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -316,19 +310,47 @@ impl View {
     }
 }
 
+/// Whether an executor's `submit` is that of `ours`, neither overridden in a subclass nor replaced.
+pub(crate) fn is_submit_ours(executor: &Bound<'_, PyAny>, ours: &Bound<'_, PyType>) -> PyResult<bool> {
+    let name = intern!(executor.py(), "submit");
+    let is_class_ours = executor.get_type().getattr(name)?.is(ours.getattr(name)?);
+    Ok(is_class_ours && !executor.getattr(intern!(executor.py(), "__dict__"))?.contains(name)?)
+}
+
+/// A pool, to tell it from others.
+type Address = *const ();
+
 thread_local! {
     /// The policy of a view whose task is on its way through a `submit` of the user's.
-    static POLICY_OF_VIEW: RefCell<Option<(*const Pool, Policy)>> = const { RefCell::new(None) };
+    static POLICY_OF_VIEW: RefCell<Option<(Address, Policy)>> = const { RefCell::new(None) };
 }
 
 /// Leaves a policy for the next native `submit` of a pool on this thread; dropped, it takes back what was not fetched.
-struct PolicyOfView {
-    before: Option<(*const Pool, Policy)>,
+pub(crate) struct PolicyOfView {
+    before: Option<(Address, Policy)>,
 }
 
 impl PolicyOfView {
-    fn leave(pool: &Arc<Pool>, policy: Policy) -> Self {
-        Self { before: POLICY_OF_VIEW.replace(Some((Arc::as_ptr(pool), policy))) }
+    /// Submits through the user's `submit`, which ends in ours, on this thread.
+    pub(crate) fn submit_through<'py>(
+        pool: Address,
+        policy: Policy,
+        executor: &Bound<'py, PyAny>,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let waiting = Self { before: POLICY_OF_VIEW.replace(Some((pool, policy))) };
+        let mut call = vec![function.clone()];
+        call.extend(args.iter());
+        let future = executor.call_method("submit", PyTuple::new(function.py(), call)?, kwargs);
+        drop(waiting);
+        future
+    }
+
+    /// Fetches the policy that was left for this pool.
+    pub(crate) fn take(pool: Address) -> Option<Policy> {
+        POLICY_OF_VIEW.with_borrow_mut(|place| place.take_if(|(of, _)| *of == pool).map(|(_, policy)| policy))
     }
 }
 
@@ -337,10 +359,6 @@ impl Drop for PolicyOfView {
         let left = POLICY_OF_VIEW.replace(self.before.take());
         drop(left);
     }
-}
-
-fn take_policy_of_view(pool: &Arc<Pool>) -> Option<Policy> {
-    POLICY_OF_VIEW.with_borrow_mut(|place| place.take_if(|(of, _)| *of == Arc::as_ptr(pool)).map(|(_, policy)| policy))
 }
 
 /// A pool without its executor: what shutting down and the end of the interpreter need.
@@ -389,22 +407,28 @@ impl PoolHandle {
     }
 
     /// The figures of the pool, in the order of the fields of `raddle.Statistics`.
-    fn statistics(&self) -> (u64, u64, u64, u64, u64, u64, u64, u64, usize, f64, usize) {
-        let now: Statistics = self.open.pool.statistics();
-        (
-            now.submitted,
-            now.running,
-            now.waiting,
-            now.done,
-            now.failed,
-            now.cancelled,
-            now.retried,
-            now.abandoned,
-            now.workers,
-            now.busy.as_secs_f64(),
-            now.longest_queue,
-        )
+    fn statistics(&self) -> Statistics {
+        figures(&self.open.pool.statistics())
     }
+}
+
+/// The fields of the package's `Statistics`.
+pub(crate) type Statistics = (u64, u64, u64, u64, u64, u64, u64, u64, usize, f64, usize);
+
+pub(crate) fn figures(now: &raddle::Statistics) -> Statistics {
+    (
+        now.submitted,
+        now.running,
+        now.waiting,
+        now.done,
+        now.failed,
+        now.cancelled,
+        now.retried,
+        now.abandoned,
+        now.workers,
+        now.busy.as_secs_f64(),
+        now.longest_queue,
+    )
 }
 
 /// The pools that have threads in this process.
@@ -416,6 +440,11 @@ pub(crate) fn live_pools() -> Vec<PoolHandle> {
         (!open.pool.is_forked()).then_some(PoolHandle { open })
     });
     alive.collect()
+}
+
+/// Whether the interpreter has begun to exit.
+pub(crate) fn is_exiting() -> bool {
+    IS_EXITING.load(Relaxed)
 }
 
 /// From now on, a task that is refused is refused because the interpreter exits.

@@ -16,6 +16,7 @@ use crate::enter;
 use crate::gate::StandardGate;
 use crate::job::{PyJob, PyOutcome};
 use crate::names::Names;
+use crate::process::Side;
 
 /// The native half of `raddle.Future`.
 #[pyclass(name = "Future", module = "raddle._native", subclass, frozen)]
@@ -25,6 +26,8 @@ pub(crate) struct NativeFuture {
     /// Made with the first callback: most futures have none.
     callbacks: OnceLock<Box<Mutex<Vec<Py<PyAny>>>>>,
     gate: OnceLock<Arc<StandardGate>>,
+    /// Of a task in a pool of processes: how its result becomes objects.
+    side: OnceLock<Arc<Side>>,
 }
 
 impl NativeFuture {
@@ -50,8 +53,23 @@ impl NativeFuture {
         self.generation != raddle::os::fork_generation() && self.task.is_submitted() && !self.state().is_done()
     }
 
+    /// It is that of a task in a pool of processes.
+    pub(crate) fn belongs_to(&self, side: &Arc<Side>) {
+        let _ = self.side.set(Arc::clone(side));
+    }
+
+    /// Whether the task is, or was, in a pool of processes, and what it ended with may be no objects yet.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.side.get().is_some()
+    }
+
     fn state(&self) -> State {
         self.task.cell.state()
+    }
+
+    /// The state, having looked what has come from a worker process.
+    fn look(&self) -> State {
+        if self.is_remote() { self.task.look() } else { self.state() }
     }
 
     fn lock_callbacks(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
@@ -66,25 +84,40 @@ impl NativeFuture {
         if self.has_callbacks() { std::mem::take(&mut *self.lock_callbacks()) } else { Vec::new() }
     }
 
-    /// The outcome of a finished future; a failure told by the engine becomes one exception for all who ask.
-    fn outcome(&self, py: Python<'_>) -> Option<PyOutcome> {
-        let outcome = self.task.cell.look(|outcome| outcome.as_ref().map(|o| o.clone_ref(py)))?;
-        let PyOutcome::Failed(_) = outcome else { return Some(outcome) };
-        let spelled = outcome.spelled_out(py);
+    /// The outcome of a finished future; what is no objects yet becomes one value, or one exception, for all who ask.
+    ///
+    /// # Errors
+    /// `KeyboardInterrupt` while a result is unpickled.
+    pub(crate) fn outcome(&self, py: Python<'_>) -> PyResult<Option<PyOutcome>> {
+        // A raw outcome is looked at in its place: it may be large.
+        let raw = self.task.cell.look(|place| match place {
+            Some(outcome) if outcome.is_raw() => Ok(outcome.clone_ref(py)),
+            outcome => Err(outcome.as_ref().map(|outcome| outcome.clone_ref(py))),
+        });
+        let spelled = match raw {
+            Err(outcome) => return Ok(outcome),
+            Ok(raw) => raw.spelled_out(py, self.side.get().map(|side| &**side))?,
+        };
         let kept = spelled.clone_ref(py);
-        // Making the exception may have run other code: the first exception stays.
+        // Making the objects may have run other code: the first stay.
         let before = self.task.cell.look(|place| match place {
-            Some(PyOutcome::Failed(_)) => place.replace(kept),
+            Some(outcome) if outcome.is_raw() => place.replace(kept),
             _ => None,
         });
         drop(before);
         drop(spelled);
-        self.task.cell.look(|outcome| outcome.as_ref().map(|o| o.clone_ref(py)))
+        Ok(self.task.cell.look(|outcome| outcome.as_ref().map(|o| o.clone_ref(py))))
+    }
+
+    /// In a child of a fork, what a pool of the parent has never comes.
+    pub(crate) fn forked(&self, py: Python<'_>) -> PyErr {
+        let refused = &raddle::SubmitError::Forked;
+        if self.is_remote() { Names::process_refusal(py, refused, false) } else { Names::refusal(py, refused, false) }
     }
 
     /// Waits until it is done, and says how it stands.
     fn settle(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<State> {
-        if !self.state().is_done() {
+        if !self.state().is_done() && !self.look().is_done() {
             self.wait(py, enter::deadline(timeout)?)?;
         }
         if let Some(gate) = self.gate.get() {
@@ -99,11 +132,13 @@ impl NativeFuture {
 
     fn wait(&self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<()> {
         if self.is_orphan() {
-            return Err(Names::refusal(py, &raddle::SubmitError::Forked, false));
+            return Err(self.forked(py));
         }
         let Some(waiting) = self.task.cell.waiting() else { return Ok(()) };
         let watch = || Arc::clone(&self.task) as Arc<dyn Awaited>;
-        enter::block(py, deadline, |until, watched| waiting.wait(until, watched.then_some(&watch))).map(drop)
+        let drive = self.task.drive();
+        let wait = |until, watched: bool| waiting.wait_driving(until, watched.then_some(&watch), drive.as_deref());
+        enter::block(py, deadline, wait).map(drop)
     }
 
     /// Runs the callbacks that have gathered. Errors are logged; what is no `Exception` goes to the caller.
@@ -211,6 +246,7 @@ impl NativeFuture {
             generation: raddle::os::fork_generation(),
             callbacks: OnceLock::new(),
             gate: OnceLock::new(),
+            side: OnceLock::new(),
         }
     }
 
@@ -218,24 +254,29 @@ impl NativeFuture {
     #[pyo3(signature = (timeout=None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         self.settle(py, timeout)?;
-        self.outcome(py).map_or_else(|| Ok(py.None()), |outcome| outcome.into_result(py))
+        self.outcome(py)?.map_or_else(|| Ok(py.None()), |outcome| outcome.into_result(py))
     }
 
     /// Return the exception of the call, or None.
     #[pyo3(signature = (timeout=None))]
     fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyBaseException>>> {
         self.settle(py, timeout)?;
-        Ok(self.get_exception(py))
+        self.get_exception(py)
     }
 
     /// Whether the call has ended or was cancelled.
     fn done(&self) -> bool {
-        self.state().is_done()
+        self.look().is_done()
     }
 
     /// Whether a worker runs the call.
     fn running(&self) -> bool {
-        self.state() == State::Running
+        self.look() == State::Running
+    }
+
+    /// End the worker process that runs the call; None if no process does, or will.
+    fn _kill(&self) -> Option<bool> {
+        self.task.kill()
     }
 
     /// Whether the call was cancelled.
@@ -297,12 +338,12 @@ impl NativeFuture {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (py, this) = (slf.py(), slf.get());
-        let state = this.state();
+        let state = this.look();
         let told = match state {
             State::Pending => "pending".to_owned(),
             State::Running => "running".to_owned(),
             State::Cancelled | State::Acknowledged => "cancelled".to_owned(),
-            State::Finished => match this.outcome(py) {
+            State::Finished => match this.outcome(py)? {
                 Some(PyOutcome::Returned(value)) => format!("finished returned {}", class_name(value.bind(py))?),
                 Some(PyOutcome::Raised(error)) => format!("finished raised {}", class_name(error.bind(py))?),
                 _ => "finished returned NoneType".to_owned(),
@@ -315,7 +356,7 @@ impl NativeFuture {
 
     #[getter(_state)]
     fn get_state(&self) -> &'static str {
-        state_name(self.state())
+        state_name(self.look())
     }
 
     #[setter(_state)]
@@ -326,11 +367,11 @@ impl NativeFuture {
     }
 
     #[getter(_result)]
-    fn get_result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        match self.outcome(py) {
+    fn get_result(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(match self.outcome(py)? {
             Some(PyOutcome::Returned(value)) => Some(value),
             _ => None,
-        }
+        })
     }
 
     #[setter(_result)]
@@ -343,11 +384,11 @@ impl NativeFuture {
     }
 
     #[getter(_exception)]
-    fn get_exception(&self, py: Python<'_>) -> Option<Py<PyBaseException>> {
-        match self.outcome(py) {
+    fn get_exception(&self, py: Python<'_>) -> PyResult<Option<Py<PyBaseException>>> {
+        Ok(match self.outcome(py)? {
             Some(PyOutcome::Raised(error)) => Some(error),
             _ => None,
-        }
+        })
     }
 
     #[setter(_exception)]

@@ -9,10 +9,12 @@ use pyo3::prelude::*;
 use pyo3::types::PySet;
 
 use raddle::group::{Arrivals, Countdown, Registration, ReturnWhen, several};
+use raddle::signal::Drive;
 use raddle::waits::{Awaited, Description, Look, ThreadNumber};
 
 use crate::enter;
 use crate::future::NativeFuture;
+use crate::job::PyOutcome;
 use crate::names::Names;
 
 /// Whether a future counts as completed for those who wait for several.
@@ -31,10 +33,24 @@ fn own_futures(futures: &Bound<'_, PySet>) -> Option<Vec<Py<NativeFuture>>> {
 }
 
 fn check_not_forked(py: Python<'_>, futures: &[Py<NativeFuture>]) -> PyResult<()> {
-    if futures.iter().any(|future| future.get().is_orphan()) {
-        return Err(Names::refusal(py, &raddle::SubmitError::Forked, false));
+    match futures.iter().find(|future| future.get().is_orphan()) {
+        Some(orphan) => Err(orphan.get().forked(py)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Where to sleep, if all that is missing comes from pools of processes: there the waiting thread does itself what it waits
+/// for. In one of them; the others are looked after by their supervisors.
+fn drive_of<'a>(futures: impl Iterator<Item = &'a Py<NativeFuture>>) -> Option<Arc<dyn Drive>> {
+    let mut drive = None;
+    for future in futures.filter(|future| !is_settled(future)) {
+        let future = future.get();
+        if !future.is_remote() {
+            return None;
+        }
+        drive = drive.or_else(|| future.task().drive());
+    }
+    drive
 }
 
 /// Wait for futures; return the sets of those done and not done, or None if one is not of raddle.
@@ -52,7 +68,10 @@ pub(crate) fn wait<'py>(
         _ => ReturnWhen::AllCompleted,
     };
     let deadline = enter::deadline(timeout)?;
-    if !is_over(&own, until) {
+    if until == ReturnWhen::FirstException && own.iter().any(|future| future.get().is_remote()) {
+        check_not_forked(py, &own)?;
+        wait_first_error(py, &own, deadline)?;
+    } else if !is_over(&own, until) {
         check_not_forked(py, &own)?;
         wait_until(py, &own, until, deadline)?;
     }
@@ -87,9 +106,50 @@ fn wait_until(
         let tasks = || futures.iter().map(|future| Arc::clone(future.get().task()) as _).collect();
         Arc::clone(awaited.get_or_init(|| several(tasks(), until)))
     };
-    let waited = enter::block(py, deadline, |until, watched| countdown.wait(until, watched.then_some(&watch)));
+    let drive = drive_of(futures.iter());
+    let wait = |until, watched: bool| countdown.wait_driving(until, watched.then_some(&watch), drive.as_deref());
+    let waited = enter::block(py, deadline, wait);
     countdown.unregister(|index| &futures[index].get().task().cell);
     waited.map(drop)
+}
+
+/// Waits for the first error, where some results must be unpickled before it is known that they are none: each is, as it
+/// comes.
+fn wait_first_error(py: Python<'_>, futures: &[Py<NativeFuture>], deadline: Option<Instant>) -> PyResult<()> {
+    let arrivals = Arrivals::new();
+    let registered: Vec<_> =
+        futures.iter().enumerate().map(|(index, f)| arrivals.register(index, &f.get().task().cell)).collect();
+    let waited = await_error(py, futures, &arrivals, deadline);
+    for (future, registration) in futures.iter().zip(registered) {
+        if let Some(registration) = registration {
+            Arrivals::unregister(registration, &future.get().task().cell);
+        }
+    }
+    waited
+}
+
+fn await_error(
+    py: Python<'_>,
+    futures: &[Py<NativeFuture>],
+    arrivals: &Arrivals,
+    deadline: Option<Instant>,
+) -> PyResult<()> {
+    let mut missing = futures.len();
+    while missing > 0 {
+        let Some(index) = arrivals.try_next() else {
+            let drive = drive_of(futures.iter());
+            if !enter::block(py, deadline, |until, _| arrivals.wait_driving(until, None, drive.as_deref()))? {
+                return Ok(());
+            }
+            continue;
+        };
+        missing -= 1;
+        let future = &futures[index];
+        if matches!(future.get().outcome(py)?, Some(PyOutcome::Raised(_))) {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// The iterator of `as_completed`.
@@ -100,6 +160,8 @@ pub(crate) struct CompletedIterator {
     deadline: Option<Instant>,
     total: usize,
     generation: u32,
+    /// Whether all futures are of pools of processes.
+    is_remote: bool,
 }
 
 /// The futures that have not been given out yet.
@@ -148,12 +210,14 @@ pub(crate) fn as_completed(
     check_not_forked(py, &own)?;
     let arrivals = Arrivals::new();
     let total = own.len();
+    let is_remote = own.iter().all(|future| future.get().is_remote());
     let registered = own.into_iter().enumerate().map(|(index, future)| {
         let registration = arrivals.register(index, &future.get().task().cell);
         Some((future, registration))
     });
     let rest = Arc::new(Rest(Mutex::new(Missing { futures: registered.collect(), count: total })));
-    Ok(Some(CompletedIterator { arrivals, rest, deadline, total, generation: raddle::os::fork_generation() }))
+    let generation = raddle::os::fork_generation();
+    Ok(Some(CompletedIterator { arrivals, rest, deadline, total, generation, is_remote }))
 }
 
 impl CompletedIterator {
@@ -187,12 +251,27 @@ impl CompletedIterator {
         if self.generation == raddle::os::fork_generation() {
             return Ok(());
         }
-        let has_orphan = self.rest.lock().futures.iter().flatten().any(|(future, _)| future.get().is_orphan());
-        if has_orphan { Err(Names::refusal(py, &raddle::SubmitError::Forked, false)) } else { Ok(()) }
+        let missing = self.rest.lock();
+        let mut futures = missing.futures.iter().flatten();
+        let orphan = futures.find(|(future, _)| future.get().is_orphan()).map(|(future, _)| future.clone_ref(py));
+        drop(missing);
+        orphan.map_or(Ok(()), |orphan| Err(orphan.get().forked(py)))
     }
 
     fn missing(&self) -> usize {
         self.rest.lock().count
+    }
+
+    /// Where to sleep; looked for among what was missing at the start only while all of it is remote.
+    fn drive(&self, py: Python<'_>) -> Option<Arc<dyn Drive>> {
+        if !self.is_remote {
+            return None;
+        }
+        let missing = self.rest.lock();
+        let first = missing.futures.iter().flatten().map(|(future, _)| future).find(|future| !is_settled(future));
+        let first = first.map(|future| future.clone_ref(py));
+        drop(missing);
+        first.and_then(|future| future.get().task().drive())
     }
 }
 
@@ -228,7 +307,9 @@ impl CompletedIterator {
             }
             self.check_not_forked(py)?;
             let watch = || Arc::clone(&self.rest) as Arc<dyn Awaited>;
-            let wait = |until, watched: bool| self.arrivals.wait(until, watched.then_some(&watch));
+            let drive = self.drive(py);
+            let wait =
+                |until, watched: bool| self.arrivals.wait_driving(until, watched.then_some(&watch), drive.as_deref());
             if !enter::block(py, self.deadline, wait)? {
                 self.forget_all();
                 let message = format!("{missing} (of {}) futures unfinished", self.total);

@@ -98,7 +98,7 @@ impl PythonHost {
             Role::Timer => format!("{}_timer", self.name_prefix),
             Role::Callbacks(number) => format!("{}_callbacks_{number}", self.name_prefix),
         };
-        let entry = Bound::new(py, ThreadBodyEntry { body: Mutex::new(Some(body)) })?;
+        let entry = Bound::new(py, ThreadBodyEntry::new(body))?;
         let thread = Names::get(py).make_thread.call1(py, (&entry, name))?;
         let before = self.lock_threads().insert(role, thread.clone_ref(py));
         drop(before);
@@ -189,6 +189,10 @@ impl ThreadBodyEntry {
 }
 
 impl ThreadBodyEntry {
+    pub(crate) fn new(body: ThreadBody) -> Self {
+        Self { body: Mutex::new(Some(body)) }
+    }
+
     fn take(&self) -> Option<ThreadBody> {
         self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

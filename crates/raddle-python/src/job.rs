@@ -12,9 +12,14 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use raddle::Failure;
 use raddle::future::Outcome;
+use raddle::process::link::Reply;
+use raddle::process::remote::Parcel;
+use raddle::process::task::SendJob;
 use raddle::task::Job;
 
+use crate::codec;
 use crate::names::Names;
+use crate::process::{RemotePart, Side};
 
 /// How a call ended.
 #[derive(Debug)]
@@ -23,11 +28,17 @@ pub(crate) enum PyOutcome {
     Raised(Py<PyBaseException>),
     /// The engine ended it; the exception is made when somebody asks.
     Failed(Failure),
+    /// A worker process has replied; the objects are made when somebody asks.
+    Encoded(Reply),
 }
 
 impl Outcome for PyOutcome {
     fn is_failure(&self) -> bool {
-        !matches!(self, Self::Returned(_))
+        match self {
+            Self::Returned(_) => false,
+            Self::Raised(_) | Self::Failed(_) => true,
+            Self::Encoded(reply) => codec::is_failure(reply.kind),
+        }
     }
 }
 
@@ -50,23 +61,37 @@ impl PyOutcome {
             Self::Returned(value) => Self::Returned(value.clone_ref(py)),
             Self::Raised(error) => Self::Raised(error.clone_ref(py)),
             Self::Failed(failure) => Self::Failed(failure.clone()),
+            Self::Encoded(reply) => Self::Encoded(reply.clone()),
         }
     }
 
-    /// The outcome with an exception in place of the engine's own words.
-    pub(crate) fn spelled_out(self, py: Python<'_>) -> Self {
-        match self {
-            Self::Failed(failure) => Self::Raised(Names::failure(py, &failure).into_value(py)),
-            other => other,
-        }
+    /// Whether it is not objects yet.
+    pub(crate) fn is_raw(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Encoded(_))
+    }
+
+    /// The outcome in objects: an exception in place of the engine's own words, what a worker process has replied. `side` is
+    /// that of a task in a pool of processes.
+    ///
+    /// # Errors
+    /// `KeyboardInterrupt` while a reply is unpickled: it can be tried again.
+    pub(crate) fn spelled_out(self, py: Python<'_>, side: Option<&Side>) -> PyResult<Self> {
+        Ok(match (self, side) {
+            (Self::Failed(failure), Some(side)) => {
+                Self::Raised(Names::process_failure(py, side, &failure).into_value(py))
+            }
+            (Self::Failed(failure), None) => Self::Raised(Names::failure(py, &failure).into_value(py)),
+            (Self::Encoded(reply), Some(side)) => side.pickling.value(py, reply.kind, &reply.payload)?,
+            (other, _) => other,
+        })
     }
 
     /// The value, or the exception raised.
     pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.spelled_out(py) {
+        match self.spelled_out(py, None)? {
             Self::Returned(value) => Ok(value),
             Self::Raised(error) => Err(PyErr::from_value(error.into_bound(py).into_any())),
-            Self::Failed(_) => unreachable!("it has just been spelled out"),
+            Self::Failed(_) | Self::Encoded(_) => unreachable!("replies are spelled out where their side is known"),
         }
     }
 
@@ -74,7 +99,7 @@ impl PyOutcome {
         match self {
             Self::Returned(value) => visit.call(value),
             Self::Raised(error) => visit.call(error),
-            Self::Failed(_) => Ok(()),
+            Self::Failed(_) | Self::Encoded(_) => Ok(()),
         }
     }
 }
@@ -87,6 +112,8 @@ pub(crate) struct PyJob {
     pub(crate) context: Option<Py<PyAny>>,
     /// Exception classes after which it is tried again.
     pub(crate) retry_on: Option<Arc<Py<PyAny>>>,
+    /// For a pool of processes.
+    pub(crate) remote: Option<RemotePart>,
 }
 
 impl Job for PyJob {
@@ -100,13 +127,62 @@ impl Job for PyJob {
     }
 
     fn wants_retry(&mut self, failure: &PyOutcome) -> bool {
-        let (PyOutcome::Raised(error), Some(classes)) = (failure, &self.retry_on) else { return false };
-        // A class that cannot answer (its metaclass raises) is as one that does not match.
-        Python::attach(|py| error.bind(py).is_instance(classes.bind(py)).unwrap_or(false))
+        let Some(classes) = &self.retry_on else { return false };
+        let side = self.remote.as_ref().map(|remote| &*remote.side);
+        Python::attach(|py| {
+            let Ok(PyOutcome::Raised(error)) = failure.clone_ref(py).spelled_out(py, side) else { return false };
+            // A class that cannot answer (its metaclass raises) is as one that does not match.
+            error.bind(py).is_instance(classes.bind(py)).unwrap_or(false)
+        })
+    }
+}
+
+impl SendJob for PyJob {
+    fn encode(&mut self) -> Result<Parcel, PyOutcome> {
+        Python::attach(|py| {
+            let encoded = self.encode_call(py);
+            encoded.map_err(|error| PyOutcome::Raised(error.into_value(py)))
+        })
+    }
+
+    fn outcome(reply: Reply) -> PyOutcome {
+        PyOutcome::Encoded(reply)
+    }
+
+    fn is_failure(kind: u16) -> bool {
+        codec::is_failure(kind)
     }
 }
 
 impl PyJob {
+    /// A call for a pool of processes.
+    pub(crate) fn remote(
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+        retry_on: Option<Arc<Py<PyAny>>>,
+        remote: RemotePart,
+    ) -> Self {
+        Self {
+            function: function.clone().unbind(),
+            args: args.clone().unbind(),
+            kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+            context: None,
+            retry_on,
+            remote: Some(remote),
+        }
+    }
+
+    fn encode_call(&self, py: Python<'_>) -> PyResult<Parcel> {
+        let Some(remote) = &self.remote else { return Ok(Parcel::default()) };
+        if let Some(error) = &remote.failed {
+            return Err(error.clone_ref(py));
+        }
+        let Some(pool) = remote.pool.upgrade() else { return Ok(Parcel::default()) };
+        let kwargs = self.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
+        remote.side.encode(&pool, self.function.bind(py), self.args.bind(py), kwargs)
+    }
+
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.function)?;
         visit.call(&self.args)?;

@@ -22,6 +22,8 @@ mod lifeline;
 mod locks;
 mod named_modules;
 mod names;
+mod process;
+mod process_map;
 mod serve;
 mod site;
 
@@ -60,6 +62,10 @@ mod _native {
     use crate::locks::{Lock, RLock};
     #[pymodule_export]
     use crate::names::bind;
+    #[pymodule_export]
+    use crate::process::{ProcessPoolHandle, ProcessView, PyProcessPool, live_process_pools};
+    #[pymodule_export]
+    use crate::process_map::ProcessMapIterator;
     #[pymodule_export]
     use crate::serve::serve;
 

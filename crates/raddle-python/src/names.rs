@@ -6,7 +6,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
 use raddle::waits::Description;
-use raddle::{Deadlock, Failure, SubmitError};
+use raddle::{Death, Deadlock, Failure, SubmitError};
+
+use crate::process::Side;
 
 /// Classes and functions of the package and of `concurrent.futures`.
 pub(crate) struct Names {
@@ -25,6 +27,8 @@ pub(crate) struct Names {
     holder_ended: Py<PyAny>,
     not_held: Py<PyAny>,
     lock_statistics: Py<PyAny>,
+    worker_died: Py<PyAny>,
+    process_refusal: Py<PyAny>,
 }
 
 static NAMES: PyOnceLock<Names> = PyOnceLock::new();
@@ -50,6 +54,8 @@ pub(crate) fn bind(py: Python<'_>, names: &Bound<'_, PyDict>) -> PyResult<()> {
         holder_ended: get("holder_ended")?,
         not_held: get("not_held")?,
         lock_statistics: get("lock_statistics")?,
+        worker_died: get("worker_died")?,
+        process_refusal: get("process_refusal")?,
     };
     let _ = NAMES.set(py, bound);
     Ok(())
@@ -109,6 +115,43 @@ impl Names {
                 pyo3::exceptions::PyRuntimeError::new_err("cannot schedule new futures after interpreter shutdown")
             }
             _ => pyo3::exceptions::PyRuntimeError::new_err(error.to_string()),
+        }
+    }
+
+    /// What the engine says of a task in a pool of processes, as an exception.
+    pub(crate) fn process_failure(py: Python<'_>, side: &Side, failure: &Failure) -> PyErr {
+        let names = Self::get(py);
+        let (task, death, how) = match failure {
+            Failure::Overran { task, limit } => {
+                let call = side.describe(py, task).unwrap_or_else(|| "a task".into());
+                let message = format!(
+                    "{call} ran longer than its task_timeout of {} s: its worker process was ended and replaced",
+                    limit.as_secs_f64()
+                );
+                return Self::raise(py, &names.task_timeout, Some(message));
+            }
+            Failure::Died { task, death } => (task, death, "died"),
+            Failure::Killed { task, death } => (task, death, "killed"),
+            other => return Self::made(names.process_refusal.bind(py).call1((other.to_string(),))),
+        };
+        let Death { worker, pid, exit, why } = &**death;
+        let facts =
+            (side.describe(py, task), *worker, *pid, exit.code, exit.peak_memory, exit.stack.clone(), why.clone());
+        Self::made(names.worker_died.bind(py).call1((how, facts)))
+    }
+
+    /// Why a pool of processes did not take a task, as an exception.
+    pub(crate) fn process_refusal(py: Python<'_>, error: &SubmitError, is_exiting: bool) -> PyErr {
+        let names = Self::get(py);
+        match error {
+            SubmitError::Broken(reason) => Self::made(names.process_refusal.bind(py).call1((&**reason,))),
+            SubmitError::Forked => {
+                let text = "this executor was made before os.fork(): its workers belong to the parent process; make a \
+                            new executor in the child";
+                Self::made(names.process_refusal.bind(py).call1((text,)))
+            }
+            SubmitError::ShutDown | SubmitError::NoThread(_) => Self::refusal(py, error, is_exiting),
+            other => Self::refusal(py, other, is_exiting),
         }
     }
 

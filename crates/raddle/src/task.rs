@@ -184,6 +184,13 @@ impl<J: Job> Task<J> {
         }
     }
 
+    /// Says how a task without a job is run.
+    pub fn set_options(&self, options: Option<Arc<Options>>) {
+        if let Some(options) = options {
+            let _ = self.options.set(options);
+        }
+    }
+
     /// The name that the task was given.
     pub fn label(&self) -> Option<&Arc<str>> {
         self.options.get().and_then(|options| options.label.as_ref())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use raddle::future::{Outcome, State};
 use raddle::host::ThreadBody;
-use raddle::process::launcher::{Exit, Launcher};
+use raddle::process::launcher::{Exit, Launcher, Started};
 use raddle::process::link::Reply;
 use raddle::process::mapping::Mapping;
 use raddle::process::pool::{Plan, ProcessPool};
@@ -109,7 +109,7 @@ impl Launcher for Programs {
         Ok(())
     }
 
-    fn start(&self, seat: usize, _number: usize) -> Result<u32, String> {
+    fn start(&self, seat: usize, _number: usize) -> Result<Started, String> {
         self.started.fetch_add(1, SeqCst);
         let pool = self.pool.get().and_then(Weak::upgrade).expect("the pool starts its workers");
         let (memory, bell) = (inherited(pool.mapping().descriptor()), inherited(pool.eventfd()));
@@ -122,7 +122,7 @@ impl Launcher for Programs {
             .map_err(|error| error.to_string())?;
         let pid = child.id();
         self.children.lock().expect("no test panics with it").insert(pid, child);
-        Ok(pid)
+        Ok(Started { pid, watch: None })
     }
 
     fn reap(&self, pid: u32) -> Exit {

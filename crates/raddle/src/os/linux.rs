@@ -160,6 +160,11 @@ impl ProcessHandle {
         Ok(Self(rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?))
     }
 
+    /// One that can be watched by a descriptor, and not killed.
+    pub(crate) fn watching(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
     /// Blocks until it has ended.
     pub(crate) fn wait_ended(&self) {
         use rustix::event::{PollFd, PollFlags, poll};

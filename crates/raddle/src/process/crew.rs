@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) link: Link<Call>,
     pub(crate) process: Option<Process>,
     pub(crate) is_ready: bool,
+    /// Why it could not be made ready, in its own words.
+    pub(crate) unfit: Option<String>,
     pub(crate) doom: Option<Doom>,
     /// It was told to leave when it is done.
     pub(crate) is_leaving: bool,
@@ -65,7 +67,7 @@ pub(crate) struct Process {
 
 impl Worker {
     fn takes_calls(&self) -> bool {
-        self.doom.is_none() && !self.is_leaving && self.left != Some(0)
+        self.doom.is_none() && self.unfit.is_none() && !self.is_leaving && self.left != Some(0)
     }
 
     fn has_room(&self) -> bool {
@@ -88,14 +90,8 @@ impl Worker {
     }
 }
 
-/// What came of a look at the rings.
-#[derive(Default)]
-pub(crate) struct Came {
-    /// To be settled after the lock has been released.
-    pub(crate) replies: Vec<(Call, Reply)>,
-    /// A worker could not be made ready.
-    pub(crate) unfit: Option<String>,
-}
+/// Replies, to be settled after the lock has been released.
+pub(crate) type Came = Vec<(Call, Reply)>;
 
 /// Figures that are counted under the lock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -339,6 +335,7 @@ impl Crew {
             link: Link::new(&self.mapping, seat),
             process: None,
             is_ready: false,
+            unfit: None,
             doom: None,
             is_leaving: false,
             left: self.tasks_per_worker,
@@ -426,15 +423,15 @@ impl Crew {
 
     /// Takes what the workers have written.
     pub(crate) fn receive(&mut self) -> Came {
-        let mut came = Came::default();
+        let mut came = Came::new();
         for worker in self.seats.iter_mut().flatten() {
-            let before = came.replies.len();
+            let before = came.len();
             // What is left of longer records goes on when the worker has read: then it has rung, or written.
             let received = worker.link.pump().and_then(|()| Self::receive_from(worker, &mut came));
             if let Err(corrupt) = received {
                 worker.condemn(corrupt);
             }
-            let count = came.replies.len() - before;
+            let count = came.len() - before;
             if count > 0 {
                 worker.pace.came(count);
             }
@@ -452,10 +449,10 @@ impl Crew {
             match received {
                 Received::Reply(call, reply) => {
                     call.of.came(call.index);
-                    came.replies.push((call, reply));
+                    came.push((call, reply));
                 }
                 Received::Ready => worker.is_ready = true,
-                Received::Unfit(reason) => came.unfit = Some(reason),
+                Received::Unfit(reason) => worker.unfit = Some(reason),
             }
         }
         Ok(())

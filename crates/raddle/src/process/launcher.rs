@@ -1,5 +1,7 @@
 //! What a pool of processes asks of the world in which it lives: to start workers, and to tell how they ended.
 
+use std::os::fd::OwnedFd;
+
 use crate::host::ThreadBody;
 
 /// How a worker's process ended.
@@ -13,6 +15,15 @@ pub struct Exit {
     pub stack: Option<String>,
 }
 
+/// A worker's process.
+#[derive(Debug)]
+pub struct Started {
+    /// What the system calls it.
+    pub pid: u32,
+    /// A descriptor that can be read when it has ended; `None`: the process is to be asked for by its number.
+    pub watch: Option<OwnedFd>,
+}
+
 /// Starts the processes of a pool. Called on the thread that supervises the pool, but where something else is said.
 pub trait Launcher: Send + Sync {
     /// Starts the thread that supervises the pool; called by whoever submits first.
@@ -21,11 +32,11 @@ pub trait Launcher: Send + Sync {
     /// The system's own words, if it does not start one.
     fn supervise(&self, body: ThreadBody) -> Result<(), String>;
 
-    /// Starts a worker for the seat of this number, as the `number`th of the pool; tells its process id.
+    /// Starts a worker for the seat of this number, as the `number`th of the pool.
     ///
     /// # Errors
     /// Why it could not be started.
-    fn start(&self, seat: usize, number: usize) -> Result<u32, String>;
+    fn start(&self, seat: usize, number: usize) -> Result<Started, String>;
 
     /// Tells how the worker of this process id ended. It has.
     fn reap(&self, pid: u32) -> Exit;

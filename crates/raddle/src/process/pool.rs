@@ -273,7 +273,7 @@ impl ProcessPool {
             let mut crew = self.crew.lock();
             let came = crew.receive();
             let hired = self.dispatch(&mut crew, &mut spent);
-            self.settling.fetch_add(came.replies.len(), SeqCst);
+            self.settling.fetch_add(came.len(), SeqCst);
             let is_idle = crew.phase != Phase::Open && crew.outstanding() == 0;
             (came, hired || crew.wants_encoding || is_idle)
         };
@@ -285,15 +285,12 @@ impl ProcessPool {
     }
 
     fn settle(&self, came: Came) -> usize {
-        let count = came.replies.len();
-        for (call, reply) in came.replies {
+        let count = came.len();
+        for (call, reply) in came {
             self.end_or_judge(call, Ending::Reply(reply));
         }
         if count > 0 && self.settling.fetch_sub(count, SeqCst) == count {
             self.ring_if_closing();
-        }
-        if let Some(reason) = came.unfit {
-            self.break_down(&reason.into());
         }
         count
     }
@@ -459,6 +456,11 @@ impl ProcessPool {
     pub(crate) fn has_ended(&self) {
         let mourners = self.mourners.lock().take();
         mourners.into_iter().flatten().for_each(|signal| signal.set());
+    }
+
+    /// Whether a worker is wanted whose process has not been started.
+    pub fn is_starting(&self) -> bool {
+        !self.is_forked() && self.crew.lock().workers().any(|worker| worker.process.is_none())
     }
 
     /// The processes of the workers.

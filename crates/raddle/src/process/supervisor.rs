@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use super::crew::{Crew, Doom, Process, Worker};
+use super::launcher::Started;
 use super::pool::{Order, ProcessPool};
 use super::remote::{Call, Ending};
 use crate::error::{Death, Failure, LostTask};
@@ -127,8 +128,10 @@ impl ProcessPool {
     }
 
     fn start_worker(&self, seat: usize, number: usize, watch: &mut Watch) {
-        let started = self.launcher.start(seat, number).and_then(|pid| {
-            let handle = ProcessHandle::open(pid).map_err(|error| error.to_string())?;
+        let started = self.launcher.start(seat, number).and_then(|Started { pid, watch }| {
+            let opened = ProcessHandle::open(pid);
+            // One that has ended, and was waited for by somebody else, can be watched and need not be killed.
+            let handle = opened.or_else(|error| watch.map(ProcessHandle::watching).ok_or_else(|| error.to_string()))?;
             Ok(Process { pid, handle: Arc::new(handle) })
         });
         match started {
@@ -167,7 +170,7 @@ impl ProcessPool {
         let exit = self.launcher.reap(pid);
         self.drain();
         let Some(worker) = self.take_dead(pid) else { return };
-        let Worker { number, link, doom, is_leaving, is_ready, .. } = worker;
+        let Worker { number, link, doom, is_leaving, is_ready, unfit, .. } = worker;
         let (begun, unbegun): (Vec<_>, Vec<_>) = link.into_left().partition(|(_, is_begun)| *is_begun);
         let death = Arc::new(Death { worker: number, pid, exit, why: doom.as_ref().and_then(Doom::why) });
         let has_run = !begun.is_empty();
@@ -182,6 +185,11 @@ impl ProcessPool {
             let failure = failure_of(&call, doom.as_ref(), &death);
             self.end_or_judge(call, Ending::Failed(failure));
             self.settling.fetch_sub(1, SeqCst);
+        }
+        if let Some(reason) = unfit {
+            // Only now: what it had still to do at its end, to flush its logs say, is done.
+            self.break_down(&reason.into());
+            return;
         }
         self.consider(&death, doom.as_ref(), is_leaving && !has_run, is_ready, watch);
     }
