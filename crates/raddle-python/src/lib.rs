@@ -4,6 +4,7 @@ mod batch;
 mod codec;
 mod codec_class;
 mod counter;
+mod decode;
 mod enter;
 mod executor;
 mod fetch;
@@ -21,6 +22,7 @@ mod layout;
 mod locks;
 mod named_modules;
 mod names;
+mod pickling;
 mod serve;
 mod site;
 
