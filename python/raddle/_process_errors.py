@@ -47,13 +47,14 @@ class UnpicklingFailed(RaddleError, BrokenProcessPool):
         message: str = "",
         remote_traceback: str | None = None,
     ) -> None:
-        super().__init__(text, type_name, message, remote_traceback)
+        super().__init__(text)
         self.type_name = type_name
         self.message = message
         self.remote_traceback = remote_traceback
 
-    def __str__(self) -> str:
-        return str(self.args[0])
+    def __reduce__(self) -> tuple[object, ...]:
+        args = (str(self), self.type_name, self.message, self.remote_traceback)
+        return type(self), args, self.__dict__
 
     @classmethod
     def of_task(cls, type_name: str, message: str, traceback: str) -> Self:
@@ -149,7 +150,6 @@ class WorkerDied(RaddleError, BrokenProcessPool):
         stack: str | None = None,
         rest: str = "the other tasks go on",
     ) -> None:
-        super().__init__(task, worker, pid, exit_code, signal, peak_memory, stack, rest)
         self.task = task
         self.worker = worker
         self.pid = pid
@@ -158,8 +158,13 @@ class WorkerDied(RaddleError, BrokenProcessPool):
         self.peak_memory = peak_memory
         self.stack = stack
         self._rest = rest
+        super().__init__(self._told())
 
-    def __str__(self) -> str:
+    def __reduce__(self) -> tuple[object, ...]:
+        end = (self.exit_code, self.signal, self.peak_memory, self.stack, self._rest)
+        return type(self), (self.task, self.worker, self.pid, *end), self.__dict__
+
+    def _told(self) -> str:
         doing = "while no task ran on it" if self.task is None else f"while it ran {self.task}"
         return f"worker {self.worker} (pid {self.pid}) {self._end()} {doing}{self._more()}"
 
@@ -189,7 +194,7 @@ class TaskKilled(WorkerDied):
     solve(9) was ended by future.kill(), and with it worker 0 (pid 41); the other tasks go on
     """
 
-    def __str__(self) -> str:
+    def _told(self) -> str:
         rest = f"; {self._rest}" if self._rest else ""
         task = "the task" if self.task is None else self.task
         ended = f"and with it worker {self.worker} (pid {self.pid})"

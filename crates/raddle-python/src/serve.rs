@@ -14,7 +14,8 @@ use pyo3::prelude::*;
 use raddle::process::mapping::Mapping;
 use raddle::process::worker::{self, Handler};
 
-use crate::codec::{Function, Passed, Pickling, Unreadable};
+use crate::codec::{Function, Pickling};
+use crate::decode::{Passed, Unreadable};
 use crate::job::{copy_context, in_copy_of};
 use crate::layout::{CHUNK, CHUNK_RAISED, Call, Damaged, RAISED, RETURNED, UNREADABLE};
 
@@ -122,12 +123,7 @@ impl<'a, 'py> PythonHandler<'a, 'py> {
     }
 
     /// Runs one call, with these definitions.
-    pub(crate) fn run_once(
-        &mut self,
-        definitions: HashMap<u64, Vec<u8>>,
-        task: Vec<u8>,
-        reply: &mut Vec<u8>,
-    ) -> u16 {
+    pub(crate) fn run_once(&mut self, definitions: HashMap<u64, Vec<u8>>, task: Vec<u8>, reply: &mut Vec<u8>) -> u16 {
         definitions.into_iter().for_each(|(number, bytes)| self.define(number, bytes));
         self.run(task, reply)
     }
