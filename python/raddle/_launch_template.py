@@ -17,7 +17,7 @@ import sys
 
 from . import _imports
 from ._template import receive, send
-from ._worker import Setup
+from ._worker import Setup, process_name
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
