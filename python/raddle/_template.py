@@ -126,7 +126,8 @@ def receive(control: _socket.socket) -> tuple[bytes, list[int]]:
     message, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
     handed = b"".join(data for _, kind, data in ancillary if kind == _socket.SCM_RIGHTS)
     return message, [
-        int.from_bytes(handed[start : start + 4], sys.byteorder) for start in range(0, len(handed), 4)
+        int.from_bytes(handed[start : start + 4], sys.byteorder)
+        for start in range(0, len(handed), 4)
     ]
 
 
@@ -154,4 +155,3 @@ def main(program: int) -> None:
         gc.freeze()
         Template(control, watched).serve()
     os._exit(0)
-
