@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 
-from . import _imports
 from ._launch_template import TemplateLauncher
 from ._worker import Setup
 

@@ -55,7 +55,7 @@ mod _native {
     #[pymodule_export]
     use crate::host::ThreadBodyEntry;
     #[pymodule_export]
-    use crate::lifeline::{die_with_parent, end_with};
+    use crate::lifeline::{die_with_parent, end_with, memory_file, open_process, signal_process};
     #[pymodule_export]
     use crate::locks::{Lock, RLock};
     #[pymodule_export]

@@ -1,7 +1,12 @@
-//! Ends of processes that follow other ends (start of a WORKER): a worker outlives neither its program nor its template.
+//! Processes as descriptors (start of a WORKER), and ends that follow other ends: a worker outlives neither its program nor its
+//! template. Python's own functions for these are missing where it was built for an old system.
 
+use std::os::fd::{BorrowedFd, IntoRawFd};
+
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use raddle::os;
 use raddle::process::worker;
 
 /// Ends this process at once when the process `pid` does, whatever it is doing then.
@@ -14,4 +19,27 @@ pub(crate) fn end_with(pid: u32) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn die_with_parent(pid: u32) -> PyResult<()> {
     Ok(worker::die_with_parent(pid)?)
+}
+
+/// A descriptor of a process, which becomes readable when that has ended.
+#[pyfunction]
+pub(crate) fn open_process(pid: u32) -> PyResult<i32> {
+    Ok(os::open_process(pid)?.into_raw_fd())
+}
+
+/// Sends a signal to the process of a descriptor.
+#[pyfunction]
+pub(crate) fn signal_process(descriptor: i32, signal: i32) -> PyResult<()> {
+    if descriptor < 0 {
+        return Err(PyValueError::new_err("a descriptor is not negative"));
+    }
+    // SAFETY: it is not -1, and only lent to the call, which checks that it is open and a process.
+    let process = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    Ok(os::signal_process(process, signal)?)
+}
+
+/// An empty file in memory, which is gone with its last descriptor.
+#[pyfunction]
+pub(crate) fn memory_file() -> PyResult<i32> {
+    Ok(os::memory_file()?.into_raw_fd())
 }
