@@ -235,9 +235,8 @@ class TemplateLauncher:
         #: Descriptors of setup, mapping, bell, folder, standard output and error output.
         self._handed: tuple[int, ...] = ()
         self._template = _acquire()
-        data = setup.dump()
         described = _native.memory_file()
-        os.write(described, data)
+        _write(described, setup.dump())
         folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
         self._own = (described, folder, _duplicate(1), _duplicate(2))
 
@@ -279,6 +278,12 @@ class TemplateLauncher:
             os.close(descriptor)
         self._handed = self._own = ()
         _release()
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _duplicate(descriptor: int) -> int:

@@ -75,7 +75,10 @@ def prepare() -> None:
 
 def read_file(descriptor: int) -> bytes:
     """Read all of a file, wherever others of the same descriptor stand."""
-    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    data = bytearray()
+    while part := os.pread(descriptor, 1 << 26, len(data)):
+        data += part
+    return bytes(data)
 
 
 def run_forked(
@@ -232,6 +235,7 @@ class _Start:
                 call(*args)
         except BaseException:
             self.has_failed = True
+            _log_failed_start()
             raise
         finally:
             # Nothing of it stays alive but what it kept itself.
@@ -243,6 +247,13 @@ def find_variable(module: str, name: str) -> object:
     from importlib import import_module
 
     return getattr(import_module(module), name)
+
+
+def _log_failed_start() -> None:
+    """Say it where the standard library's workers do."""
+    from logging import getLogger
+
+    getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
 
 
 def _leave(code: int) -> int:

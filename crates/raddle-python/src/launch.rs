@@ -1,13 +1,18 @@
-//! Processes as descriptors (start of a WORKER), and ends that follow other ends: a worker outlives neither its program nor its
-//! template. Python's own functions for these are missing where it was built for an old system.
+//! What launchers and new workers need of the system and of the codec (start of a WORKER).
+//!
+//! Ends follow other ends: a worker outlives neither its program nor its template. Processes are known by descriptors. Python's
+//! own functions for these are missing where it was built for an old system.
 
 use std::os::fd::{BorrowedFd, IntoRawFd};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use raddle::os;
 use raddle::process::worker;
+
+use crate::codec::Pickling;
 
 /// Ends this process at once when the process `pid` does, whatever it is doing then.
 #[pyfunction]
@@ -42,4 +47,10 @@ pub(crate) fn signal_process(descriptor: i32, signal: i32) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn memory_file() -> PyResult<i32> {
     Ok(os::memory_file()?.into_raw_fd())
+}
+
+/// Pickles one object for the workers of a pool that sends by value what they cannot import.
+#[pyfunction]
+pub(crate) fn pickle<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    Pickling::new(value.py(), true)?.pickle(value)
 }
