@@ -10,6 +10,8 @@ import os
 import sys
 from _frozen_importlib_external import PathFinder
 
+from . import _native
+
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def become_worker(key: bytes, name: str, program: int) -> None:
         process.authkey = key
         process.name = name
         # What is readable once the program has ended.
-        sentinel = os.pidfd_open(program)
+        sentinel = _native.open_process(program)
         module._parent_process = module._ParentProcess("MainProcess", program, sentinel)
 
     after_import(_PROCESS, become)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 
-from . import _imports
 from ._launch_template import TemplateLauncher
 from ._worker import Setup
 
@@ -148,9 +147,7 @@ def _is_inherited(args: tuple[Any, ...]) -> bool:
         return False
 
 
-def _names_of(
-    variables: list[ContextVar[Any]] | None, *, has_main: bool
-) -> list[tuple[str, str]]:
+def _names_of(variables: list[ContextVar[Any]] | None, *, has_main: bool) -> list[tuple[str, str]]:
     """Return by what modules and names a worker can import context variables."""
     return [_name_of(variable, has_main) for variable in variables or ()]
 

@@ -1,4 +1,4 @@
-"""The launcher over `multiprocessing` (start of a worker): a `Process` of the caller's context each.
+"""The launcher over `multiprocessing` (start of a worker): each a `Process` of a context of its.
 
 For those who pass `mp_context`, and for arguments of an initializer that can only be inherited. How
 a worker starts, what it knows, and what its main module is, are as in the standard library.
@@ -6,14 +6,14 @@ a worker starts, what it knows, and what its main module is, are as in the stand
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import os
 from multiprocessing import reduction
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from . import _worker
+from . import _native, _worker
 
 
 class _Handle(Protocol):
@@ -68,7 +68,7 @@ class ProcessLauncher:
     def start(self, seat: int, number: int) -> tuple[int, int]:
         """Start a worker: its pid, and a descriptor that tells its end."""
         mapping, words, bell = self._shared
-        stack = os.memfd_create("raddle-stack")
+        stack = _native.memory_file()
         program = os.getpid()
         descriptors = (Handed(mapping), Handed(bell), Handed(stack))
         details = (program, seat, number, words, self._initializer, self._variables, self.by_value)
@@ -101,7 +101,7 @@ class ProcessLauncher:
         # The sentinel of a child is held open by what the child forks: the child itself is watched.
         if self._method != "forkserver":
             try:
-                return os.pidfd_open(process.pid)  # type: ignore[arg-type]
+                return _native.open_process(process.pid)  # type: ignore[arg-type]
             except OSError:
                 pass  # Ended, and waited for by another thread.
         return os.dup(process.sentinel)

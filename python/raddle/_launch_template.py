@@ -6,7 +6,7 @@ child of the program has none, and makes its own.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import _socket
 import _thread
 import fcntl
@@ -15,9 +15,9 @@ import os
 import select
 import sys
 
-from . import _imports
+from . import _imports, _native
 from ._template import receive, send
-from ._worker import Setup
+from ._worker import Setup, process_name
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
@@ -57,7 +57,7 @@ class _Template:
             raise
         finally:
             theirs.close()
-        self._process = os.pidfd_open(self._pid)
+        self._process = _native.open_process(self._pid)
 
     def tell(self, message: tuple[Any, ...], descriptors: tuple[int, ...] = ()) -> None:
         """Send what has no reply; if the template is gone the next question finds it out."""
@@ -86,7 +86,7 @@ class _Template:
         """End the process, and with it every worker that is left."""
         self._control.close()
         try:
-            _signal.pidfd_send_signal(self._process, _signal.SIGKILL)
+            _native.signal_process(self._process, _signal.SIGKILL)
             os.waitpid(self._pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass  # Somebody else has waited for it.
@@ -197,7 +197,7 @@ class WorkerProcess:
 
     def _send(self, number: int) -> None:
         try:
-            _signal.pidfd_send_signal(self._descriptor, number)
+            _native.signal_process(self._descriptor, number)
         except ProcessLookupError:
             pass  # It has ended.
 
@@ -235,9 +235,8 @@ class TemplateLauncher:
         #: Descriptors of setup, mapping, bell, folder, standard output and error output.
         self._handed: tuple[int, ...] = ()
         self._template = _acquire()
-        data = setup.dump()
-        described = os.memfd_create("raddle-setup")
-        os.write(described, data)
+        described = _native.memory_file()
+        _write(described, setup.dump())
         folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
         self._own = (described, folder, _duplicate(1), _duplicate(2))
 
@@ -279,6 +278,12 @@ class TemplateLauncher:
             os.close(descriptor)
         self._handed = self._own = ()
         _release()
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _duplicate(descriptor: int) -> int:

@@ -66,9 +66,7 @@ class UnpicklingFailed(RaddleError, BrokenProcessPool):
         return cls(text, type_name, message, traceback)
 
     @classmethod
-    def of_exception(
-        cls, why: BaseException, type_name: str, message: str, traceback: str
-    ) -> Self:
+    def of_exception(cls, why: BaseException, type_name: str, message: str, traceback: str) -> Self:
         """Return the exception for one that the program cannot rebuild."""
         text = (
             f"the task raised {type_name}: {message}; that exception could not be rebuilt in the "

@@ -1,14 +1,14 @@
-"""The template process (start of a worker): it forks the workers of a program, and does nothing else.
+"""The template process (start of a worker): it forks a program's workers, and does nothing else.
 
-A process of its own, so that a program with threads never forks; loaded once, so that a worker costs
-a fork of a small process. It has one thread, runs no code of the user's, and takes its requests from
-a socket. It ends when the program does: at the end of the socket, or of the program, of which a
-forked child may hold the socket too. Its workers are killed by the system when it ends.
+A process of its own, so that a program with threads never forks; loaded once, so that a worker
+costs a fork of a small process. It has one thread, runs no code of the user's, and takes its
+requests from a socket. It ends when the program does: at the end of the socket, or of the program,
+of which a forked child may hold the socket too. When it ends the system kills its workers.
 """
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import _socket
 import fcntl
 import gc
@@ -17,7 +17,7 @@ import os
 import select
 import sys
 
-from . import _worker
+from . import _native, _worker
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
@@ -72,7 +72,7 @@ class Template:
 
     def _start(self, pool: int, *details: Any) -> None:
         """Fork a worker; tell its number, and hand over a descriptor of it."""
-        stack = os.memfd_create("raddle-stack")
+        stack = _native.memory_file()
         try:
             template = os.getpid()
             pid = os.fork()
@@ -83,7 +83,7 @@ class Template:
         if pid == 0:
             self._become_worker(pool, template, stack, details)
         self._stacks[pid] = stack
-        process = os.pidfd_open(pid)
+        process = _native.open_process(pid)
         send(self._control, (pid, None, None), [process])
         os.close(process)
 
@@ -125,15 +125,14 @@ def receive(control: _socket.socket) -> tuple[bytes, list[int]]:
     space = _socket.CMSG_SPACE(4 * (ERROR + 1))
     message, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
     handed = b"".join(data for _, kind, data in ancillary if kind == _socket.SCM_RIGHTS)
-    return message, [
-        int.from_bytes(handed[start : start + 4], sys.byteorder) for start in range(0, len(handed), 4)
-    ]
+    starts = range(0, len(handed), 4)
+    return message, [int.from_bytes(handed[at : at + 4], sys.byteorder) for at in starts]
 
 
 def _own_program(program: int) -> int | None:
     """Return a descriptor of the program of this number, if it is there and this is its child."""
     try:
-        descriptor = os.pidfd_open(program)
+        descriptor = _native.open_process(program)
     except ProcessLookupError:
         return None
     return descriptor if os.getppid() == program else None
@@ -154,4 +153,3 @@ def main(program: int) -> None:
         gc.freeze()
         Template(control, watched).serve()
     os._exit(0)
-

@@ -1,12 +1,12 @@
 """The worker process (start of a worker): it becomes what the program was, then serves its seat.
 
-Cwd, environment, `sys.path` and `sys.argv` are those of the program when the pool was made. The main
-thread runs the tasks. What is given in a file of memory was written by the program alone.
+Cwd, environment, `sys.path` and `sys.argv` are those of the program when the pool was made. The
+main thread runs the tasks, and leaves Ctrl-C to the program.
 """
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import marshal
 import os
 import sys
@@ -66,7 +66,7 @@ def process_name(number: int) -> str:
 
 
 def prepare() -> None:
-    """Load, in the template, what every worker needs, and nothing that the user's code could see."""
+    """Load, in the template, what every worker needs."""
     import atexit  # noqa: F401
     import faulthandler  # noqa: F401
 
@@ -75,7 +75,10 @@ def prepare() -> None:
 
 def read_file(descriptor: int) -> bytes:
     """Read all of a file, wherever others of the same descriptor stand."""
-    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    data = bytearray()
+    while part := os.pread(descriptor, 1 << 26, len(data)):
+        data += part
+    return bytes(data)
 
 
 def run_forked(
@@ -141,7 +144,7 @@ def _take_world(setup: Setup) -> None:
 
 
 def _catch_faults(stack: int) -> None:
-    """Have the Python stack written to a file of memory if the system ends this process for a fault."""
+    """Have the Python stack written down if the system ends this process for a fault."""
     import faulthandler
 
     faulthandler.enable(stack, all_threads=False)
@@ -250,8 +253,7 @@ def _log_failed_start() -> None:
     """Say it where the standard library's workers do."""
     from logging import getLogger
 
-    logger = getLogger("concurrent.futures")
-    logger.critical("Exception in initializer:", exc_info=True)
+    getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
 
 
 def _leave(code: int) -> int:

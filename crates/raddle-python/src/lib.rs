@@ -18,8 +18,8 @@ mod gate;
 mod group;
 mod host;
 mod job;
+mod launch;
 mod layout;
-mod lifeline;
 mod locks;
 mod named_modules;
 mod names;
@@ -59,7 +59,7 @@ mod _native {
     #[pymodule_export]
     use crate::host::ThreadBodyEntry;
     #[pymodule_export]
-    use crate::lifeline::{die_with_parent, end_with};
+    use crate::launch::{die_with_parent, end_with, memory_file, open_process, pickle, signal_process};
     #[pymodule_export]
     use crate::locks::{Lock, RLock};
     #[pymodule_export]

@@ -155,9 +155,7 @@ pub(crate) struct ProcessHandle(OwnedFd);
 #[cfg(not(loom))]
 impl ProcessHandle {
     pub(crate) fn open(process: u32) -> io::Result<Self> {
-        let number = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
-        let number = number.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no process has this number"))?;
-        Ok(Self(rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?))
+        open_process(process).map(Self)
     }
 
     /// One that can be watched by a descriptor, and not killed.
@@ -177,6 +175,37 @@ impl ProcessHandle {
         // It fails only for a process that is gone, or belongs to somebody else: nothing is left to be done then.
         let _ = rustix::process::pidfd_send_signal(&self.0, rustix::process::Signal::KILL);
     }
+}
+
+/// A descriptor of a process, which becomes readable when that has ended.
+///
+/// # Errors
+/// There is none of this number.
+#[cfg(not(loom))]
+pub fn open_process(process: u32) -> io::Result<OwnedFd> {
+    let number = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    let number = number.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no process has this number"))?;
+    Ok(rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?)
+}
+
+/// Sends a signal to the process of a descriptor.
+///
+/// # Errors
+/// It has ended, or belongs to somebody else; or the system knows no such signal.
+#[cfg(not(loom))]
+pub fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let signal = rustix::process::Signal::from_named_raw(signal)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no signal has this number"))?;
+    Ok(rustix::process::pidfd_send_signal(process, signal)?)
+}
+
+/// An empty file in memory, which is gone with its last descriptor.
+///
+/// # Errors
+/// The system's.
+#[cfg(not(loom))]
+pub fn memory_file() -> io::Result<OwnedFd> {
+    Ok(fs::memfd_create("raddle", MemfdFlags::CLOEXEC)?)
 }
 
 #[cfg(not(loom))]

@@ -15,6 +15,8 @@ pub(crate) use system::{
     poll_readable, shared_futex_wait, shared_futex_wake, write_eventfd,
 };
 pub use system::{before_exit, is_main_thread, thread_ident};
+#[cfg(not(loom))]
+pub use system::{memory_file, open_process, signal_process};
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
