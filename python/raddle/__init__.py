@@ -2,13 +2,13 @@
 
 Change one import and keep the rest of the program::
 
-    from raddle import ThreadPoolExecutor, as_completed, wait
+    from raddle import ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 
 Names, signatures and semantics are those of :mod:`concurrent.futures`; what differs is the cost of
 a task, and what the executors can do besides: ``executor.options(...)`` for time limits, retries
 and labels, ``executor.statistics()`` for what happened.
 
-Importing the package starts no thread and loads nothing until a name is used.
+Importing the package starts no thread and no process, and loads nothing until a name is used.
 
 Examples
 --------
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from ._locks import Counter, Lock, RLock
     from ._native import __version__
     from ._process_errors import BrokenProcessPool, TaskKilled, UnpicklingFailed, WorkerDied
+    from ._processes import ProcessExecutorView, ProcessPoolExecutor
     from ._raddle_error import RaddleError
     from ._request import Request, Timeout
     from ._statistics import LockStatistics, Statistics
@@ -107,6 +108,8 @@ __all__ = [
     "InvalidURL",
     "Lock",
     "LockStatistics",
+    "ProcessExecutorView",
+    "ProcessPoolExecutor",
     "RLock",
     "RaddleError",
     "Request",
@@ -160,6 +163,7 @@ _HOMES = {
     "_fetch_iter": ("FetchIterator", "fetch_iter"),
     "_headers": ("Headers",),
     "_process_errors": ("BrokenProcessPool", "TaskKilled", "UnpicklingFailed", "WorkerDied"),
+    "_processes": ("ProcessExecutorView", "ProcessPoolExecutor"),
     "_raddle_error": ("RaddleError",),
     "_request": ("Request", "Timeout"),
     "_deadlock": ("DeadlockError", "DeadlockLink"),

@@ -68,12 +68,20 @@ class Future(_native.Future, _base.Future[T]):
         return asyncio.wrap_future(self).__await__()
 
     def kill(self) -> bool:
-        """Stop the running task: possible for tasks of process pools only.
+        """Stop the running task, by ending the worker process that runs it.
+
+        The future then fails with `TaskKilled`, and a new worker takes the place of the old one. A
+        task that has not begun is not stopped: `cancel` it.
+
+        Returns
+        -------
+        bool
+            Whether a worker was running the task, and has been ended.
 
         Raises
         ------
         KillUnsupported
-            Always, for a task on a thread: a `RaddleError` and a `RuntimeError`.
+            The task runs on a thread, or on nothing: a `RaddleError` and a `RuntimeError`.
 
         Examples
         --------
@@ -84,9 +92,13 @@ class Future(_native.Future, _base.Future[T]):
         ...     print(error)
         a thread cannot be stopped; give the task a task_timeout, after which it is abandoned
         """
-        raise KillUnsupported(
-            "a thread cannot be stopped; give the task a task_timeout, after which it is abandoned"
-        )
+        was_hit = self._kill()
+        if was_hit is None:
+            raise KillUnsupported(
+                "a thread cannot be stopped; give the task a task_timeout, after which it is "
+                "abandoned"
+            )
+        return was_hit
 
 
 def wait(

@@ -9,6 +9,11 @@ from collections.abc import Callable
 from . import _native
 from ._errors import RaddleError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    #: What both kinds of pool offer to whoever ends them.
+    Handle = _native.PoolHandle | _native.ProcessPoolHandle
+
 
 def make_thread(body: Callable[[], None], name: str) -> threading.Thread:
     """Make a thread that the interpreter does not wait for by itself.
@@ -25,7 +30,7 @@ def _run(body: Callable[[], None]) -> None:
     body()
 
 
-def wait_ended(pool: _native.PoolHandle) -> None:
+def wait_ended(pool: Handle) -> None:
     """Wait for the workers of a closed pool to leave, and for their threads to end."""
     if pool.is_forked:
         return
@@ -54,7 +59,7 @@ def count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def wait_or_forsake(pool: _native.PoolHandle) -> None:
+def wait_or_forsake(pool: Handle) -> None:
     """Wait for a pool when nobody is left to be told of a deadlock but the person at the terminal.
 
     A task may wait for a lock that this thread has kept: then the pool's tasks never end.
@@ -66,7 +71,22 @@ def wait_or_forsake(pool: _native.PoolHandle) -> None:
         pool.forsake()
 
 
-def wait_after_interrupt(pools: list[_native.PoolHandle]) -> None:
+def end_at_once(pools: list[_native.ProcessPoolHandle]) -> None:
+    """Cancel what has not begun, end the workers, and tell what that was."""
+    cancelled = sum(pool.close(True) for pool in pools)
+    ended = sum(pool.statistics()[1] for pool in pools)
+    for pool in pools:
+        pool.kill_workers()
+    if cancelled or ended:
+        say(
+            f"interrupted: cancelled {count(cancelled, 'task')} not begun, "
+            f"ended {ended} running with their worker processes"
+        )
+    for pool in pools:
+        wait_ended(pool)
+
+
+def wait_after_interrupt(pools: list[Handle]) -> None:
     """Cancel what has not begun and wait for the rest, which a further Ctrl-C gives up."""
     try:
         cancelled = sum(pool.close(True) for pool in pools)
@@ -82,7 +102,7 @@ def wait_after_interrupt(pools: list[_native.PoolHandle]) -> None:
         leave(pools)
 
 
-def leave(pools: list[_native.PoolHandle]) -> None:
+def leave(pools: list[Handle]) -> None:
     """Give up all that still runs."""
     cancelled = sum(pool.close(True) for pool in pools)
     running = sum(pool.statistics()[1] for pool in pools)
@@ -94,14 +114,18 @@ def leave(pools: list[_native.PoolHandle]) -> None:
 
 def _at_exit() -> None:
     _native.note_exit()
-    pools = _native.live_pools()
+    pools = [*_native.live_pools(), *_native.live_process_pools()]
     for pool in pools:
         pool.close(False)
+    is_interrupted = issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt)
+    if is_interrupted:
+        # What a Ctrl-C has ended does not go on in other processes.
+        end_at_once(_native.live_process_pools())
     try:
         for pool in pools:
             wait_or_forsake(pool)
     except KeyboardInterrupt:
-        if issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt):
+        if is_interrupted:
             leave(pools)
         else:
             wait_after_interrupt(pools)

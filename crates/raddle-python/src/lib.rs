@@ -63,7 +63,7 @@ mod _native {
     #[pymodule_export]
     use crate::locks::{Lock, RLock};
     #[pymodule_export]
-    use crate::names::bind;
+    use crate::names::{bind, bind_processes};
     #[pymodule_export]
     use crate::process::{ProcessPoolHandle, ProcessView, PyProcessPool, live_process_pools};
     #[pymodule_export]

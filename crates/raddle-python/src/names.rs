@@ -27,11 +27,26 @@ pub(crate) struct Names {
     holder_ended: Py<PyAny>,
     not_held: Py<PyAny>,
     lock_statistics: Py<PyAny>,
+}
+
+/// The same for pools of processes: most programs have none, and do not load these.
+pub(crate) struct ProcessNames {
     worker_died: Py<PyAny>,
     process_refusal: Py<PyAny>,
 }
 
 static NAMES: PyOnceLock<Names> = PyOnceLock::new();
+static PROCESS_NAMES: PyOnceLock<ProcessNames> = PyOnceLock::new();
+
+/// Gives the binding what it needs for pools of processes.
+#[pyfunction]
+#[pyo3(name = "_bind_processes")]
+pub(crate) fn bind_processes(py: Python<'_>, names: &Bound<'_, PyDict>) -> PyResult<()> {
+    let get = |name: &str| -> PyResult<Py<PyAny>> { Ok(names.as_any().get_item(name)?.unbind()) };
+    let bound = ProcessNames { worker_died: get("worker_died")?, process_refusal: get("process_refusal")? };
+    let _ = PROCESS_NAMES.set(py, bound);
+    Ok(())
+}
 
 /// Gives the binding the objects that it needs.
 #[pyfunction]
@@ -54,8 +69,6 @@ pub(crate) fn bind(py: Python<'_>, names: &Bound<'_, PyDict>) -> PyResult<()> {
         holder_ended: get("holder_ended")?,
         not_held: get("not_held")?,
         lock_statistics: get("lock_statistics")?,
-        worker_died: get("worker_died")?,
-        process_refusal: get("process_refusal")?,
     };
     let _ = NAMES.set(py, bound);
     Ok(())
@@ -81,6 +94,10 @@ impl Names {
     /// The names; they are bound when the package is imported.
     pub(crate) fn get(py: Python<'_>) -> &Self {
         NAMES.get(py).expect("the package binds its names before it uses the module")
+    }
+
+    fn of_processes(py: Python<'_>) -> &ProcessNames {
+        PROCESS_NAMES.get(py).expect("the package binds these names before it makes a pool of processes")
     }
 
     pub(crate) fn cancelled(py: Python<'_>) -> PyErr {
@@ -120,7 +137,7 @@ impl Names {
 
     /// What the engine says of a task in a pool of processes, as an exception.
     pub(crate) fn process_failure(py: Python<'_>, side: &Side, failure: &Failure) -> PyErr {
-        let names = Self::get(py);
+        let names = Self::of_processes(py);
         let (task, death, how) = match failure {
             Failure::Overran { task, limit } => {
                 let call = side.describe(py, task).unwrap_or_else(|| "a task".into());
@@ -128,7 +145,7 @@ impl Names {
                     "{call} ran longer than its task_timeout of {} s: its worker process was ended and replaced",
                     limit.as_secs_f64()
                 );
-                return Self::raise(py, &names.task_timeout, Some(message));
+                return Self::raise(py, &Self::get(py).task_timeout, Some(message));
             }
             Failure::Died { task, death } => (task, death, "died"),
             Failure::Killed { task, death } => (task, death, "killed"),
@@ -142,7 +159,7 @@ impl Names {
 
     /// Why a pool of processes did not take a task, as an exception.
     pub(crate) fn process_refusal(py: Python<'_>, error: &SubmitError, is_exiting: bool) -> PyErr {
-        let names = Self::get(py);
+        let names = Self::of_processes(py);
         match error {
             SubmitError::Broken(reason) => Self::made(names.process_refusal.bind(py).call1((&**reason,))),
             SubmitError::Forked => {
