@@ -28,6 +28,7 @@ from importlib import import_module
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._cores import cpu_count
     from ._deadlock import DeadlockError, DeadlockLink
     from ._download import Download, download
     from ._errors import (
@@ -129,6 +130,7 @@ __all__ = [
     "WorkerDied",
     "__version__",
     "as_completed",
+    "cpu_count",
     "download",
     "fetch",
     "fetch_async",
@@ -140,6 +142,7 @@ __all__ = [
 #: Where each public name lives. The modules load `concurrent.futures` and `logging`, which take
 #: longer than all the rest.
 _HOMES = {
+    "_cores": ("cpu_count",),
     "_download": ("Download", "download"),
     "_fetch": ("Response", "fetch", "get"),
     "_fetch_async": ("AsyncFetch", "fetch_async"),

@@ -57,7 +57,8 @@ def cpu_count() -> int:
 
 def _override() -> int | None:
     """Return what the user has told the interpreter, where that is heard of."""
-    if sys.version_info < (3, 13):
+    # Of the interpreters that know the setting.
+    if not hasattr(os, "process_cpu_count"):
         return None
     told = sys._xoptions.get("cpu_count") or os.environ.get("PYTHON_CPU_COUNT")
     # Heard of at the start alone: a variable that was set since, or is ignored, is not in force.
@@ -77,7 +78,10 @@ def _quotas(root: str) -> Iterator[float]:
     mounts = list(_mounts(_read(root, "proc/self/mountinfo")))
     for line in _read(root, "proc/self/cgroup").splitlines():
         # Number of the hierarchy, its controllers, and the group; version 2 names no controllers.
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not path.startswith("/"):
+            continue
         if controllers and _CONTROLLER not in controllers.split(","):
             continue
         wanted, read = ("cgroup", _legacy_quota) if controllers else ("cgroup2", _unified_quota)
@@ -93,9 +97,9 @@ def _mounts(text: str) -> Iterator[tuple[str, list[str], str, str]]:
     """Yield kind, options, top and place of each mounted hierarchy; proc_pid_mountinfo(5)."""
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
-        fields, (kind, _, options) = before.split(" "), (after.split(" ") + ["", "", ""])[:3]
-        if kind in ("cgroup", "cgroup2") and len(fields) > 4:
-            yield kind, options.split(","), _plain(fields[3]), _plain(fields[4])
+        fields, kinds = before.split(" "), after.split(" ")
+        if kinds[0] in ("cgroup", "cgroup2") and len(fields) > 4:
+            yield kinds[0], kinds[-1].split(","), _plain(fields[3]), _plain(fields[4])
 
 
 def _plain(path: str) -> str:

@@ -37,7 +37,7 @@ class _Awaited:
         if name != self._name:
             return None
         try:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
         except ValueError:
             return None  # Another thread has been here.
         spec = PathFinder.find_spec(name, path, target)
@@ -63,7 +63,7 @@ def after_import(name: str, then: Callable[[ModuleType], None]) -> None:
     if module is not None:
         then(module)
     else:
-        sys.meta_path.insert(0, _Awaited(name, then))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Awaited(name, then))
 
 
 def authkey() -> bytes:
@@ -91,6 +91,7 @@ def become_worker(key: bytes, name: str, program: int) -> None:
         process.name = name
         # What is readable once the program has ended.
         sentinel = _native.open_process(program)
-        module._parent_process = module._ParentProcess("MainProcess", program, sentinel)
+        parent = module._ParentProcess("MainProcess", program, sentinel)
+        module._parent_process = parent  # type: ignore[attr-defined]
 
     after_import(_PROCESS, become)

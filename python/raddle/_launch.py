@@ -115,7 +115,8 @@ def _setup(initializer: bytes | None, variables: list[tuple[str, str]]) -> Setup
     """Describe the program as it is now."""
     path = [each if type(each) is str else os.fsdecode(each) for each in sys.path]
     argv = [str(each) for each in sys.argv]
-    return Setup(dict(os.environ), path, argv, os.getpid(), initializer, variables)
+    cores = list(os.sched_getaffinity(0))
+    return Setup(dict(os.environ), path, argv, os.getpid(), cores, initializer, variables)
 
 
 def _pickled(call: tuple[Any, ...]) -> bytes | None:

@@ -22,6 +22,7 @@ from ._worker import Setup, process_name
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 #: What the template runs: the package from where it is in the program, whatever else has its name.
@@ -48,8 +49,9 @@ class _Template:
     def __init__(self) -> None:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self._control = ours
-        #: Held from a request to its reply.
-        self._lock = _thread.allocate_lock()
+        #: Held from a request to its reply; the collector may run `close` of a launcher within.
+        self._lock = _thread.RLock()
+        self._requests = 0
         try:
             self._pid = _spawn(theirs.fileno())
         except BaseException:
@@ -59,28 +61,42 @@ class _Template:
             theirs.close()
         self._process = _native.open_process(self._pid)
 
-    def tell(self, message: tuple[Any, ...], descriptors: tuple[int, ...] = ()) -> None:
+    def tell(self, *message: Any, descriptors: tuple[int, ...] = ()) -> None:
         """Send what has no reply; if the template is gone the next question finds it out."""
         with self._lock:
             try:
-                send(self._control, message, descriptors)
+                send(self._control, (0, *message), descriptors)
             except OSError:
                 pass
 
-    def ask(self, message: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[int]]:
-        """Send a request and wait for the reply."""
+    def ask(self, *message: Any) -> tuple[tuple[Any, ...], list[int]]:
+        """Send a request and wait for the reply, and what comes with it."""
         with self._lock:
+            self._requests += 1
+            number = self._requests
             try:
-                send(self._control, message)
-                reply, descriptors = receive(self._control)
+                send(self._control, (number, *message))
+                return self._reply(number)
             except (BrokenPipeError, ConnectionResetError):
-                reply = b""
-        if not reply:
-            raise TemplateEnded(
-                f"the process that starts workers (pid {self._pid}) has ended; if it said why, "
-                "it did so on the standard error output"
-            )
-        return marshal.loads(reply), descriptors
+                raise self._ended() from None
+
+    def _reply(self, number: int) -> tuple[tuple[Any, ...], list[int]]:
+        while True:
+            data, descriptors = receive(self._control)
+            if not data:
+                raise self._ended()
+            of, *reply = marshal.loads(data)
+            if of == number:
+                return tuple(reply), descriptors
+            # Of a question whose asker was interrupted before he heard it.
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _ended(self) -> TemplateEnded:
+        return TemplateEnded(
+            f"the process that starts workers (pid {self._pid}) has ended; if it said why, "
+            "it did so on the standard error output"
+        )
 
     def end(self) -> None:
         """End the process, and with it every worker that is left."""
@@ -161,8 +177,8 @@ class WorkerProcess:
         self._end: tuple[int, int | None, str | None] | None = None
         self._lock = _thread.allocate_lock()
 
-    def __del__(self) -> None:
-        os.close(self._descriptor)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self._descriptor)
 
     def __repr__(self) -> str:
         end = "running" if self.is_alive() else f"ended with exit code {self.exitcode}"
@@ -206,6 +222,10 @@ class WorkerProcess:
         watched.register(self._descriptor, select.POLLIN)
         return bool(watched.poll(None if timeout is None else max(0.0, timeout) * 1000))
 
+    def forget(self) -> None:
+        """Note that nobody is going to ask the template for its end again."""
+        self._template.tell("forget", self.pid)
+
     def reap(self) -> tuple[int, int | None, str | None]:
         """Wait for its end: exit code, peak memory in bytes, Python stack after a fault."""
         self.join()
@@ -216,7 +236,7 @@ class WorkerProcess:
 
     def _ask_end(self) -> tuple[int, int | None, str | None]:
         try:
-            (code, memory, stack), _ = self._template.ask(("reap", self.pid))
+            (code, memory, stack), _ = self._template.ask("reap", self.pid)
         except TemplateEnded:
             # Whose end has the system kill the workers, with nobody to wait for them.
             return -_signal.SIGKILL, None, None
@@ -232,52 +252,75 @@ class TemplateLauncher:
     def __init__(self, setup: Setup) -> None:
         self.processes: dict[int, WorkerProcess] = {}
         self._words = 0
-        #: Descriptors of setup, mapping, bell, folder, standard output and error output.
+        #: Descriptors of setup, folder, standard output and error output; then of mapping and bell.
         self._handed: tuple[int, ...] = ()
-        self._template = _acquire()
+        #: A forked child has this object, and not what it stands for.
+        self._program = os.getpid()
+        self._template: _Template | None = _acquire()
         described = _native.memory_file()
+        self._handed = (described, _folder(), _duplicate(1), _duplicate(2))
         _write(described, setup.dump())
-        folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
-        self._own = (described, folder, _duplicate(1), _duplicate(2))
+
+    def __del__(self) -> None:
+        # A pool that was never used, or could not be made.
+        if not sys.is_finalizing():
+            self.close()
 
     def open(self, mapping_fd: int, words: int, bell_fd: int) -> None:
         """Take what the workers share."""
-        described, *place = self._own
         self._words = words
-        self._handed = (described, _duplicate(mapping_fd), _duplicate(bell_fd), *place)
-        self._introduce()
+        self._handed += (_duplicate(mapping_fd), _duplicate(bell_fd))
+        self._introduce(self._current())
 
-    def _introduce(self) -> None:
-        self._template.tell(("open", id(self)), self._handed)
+    def _introduce(self, template: _Template) -> None:
+        template.tell("open", id(self), descriptors=self._handed)
+
+    def _current(self) -> _Template:
+        if self._template is None:
+            raise RuntimeError("a launcher that is closed starts nothing")
+        return self._template
 
     def start(self, seat: int, number: int) -> tuple[int, int]:
         """Start a worker: its pid, and a descriptor that tells its end."""
-        request = ("start", id(self), seat, number, self._words, _imports.authkey())
+        details = (id(self), seat, number, self._words, _imports.authkey())
+        template = self._current()
         try:
-            reply, descriptors = self._template.ask(request)
+            reply, descriptors = template.ask("start", *details)
         except TemplateEnded:
-            self._template = _replace(self._template)
-            self._introduce()
-            reply, descriptors = self._template.ask(request)
+            template = self._template = _replace(template)
+            self._introduce(template)
+            reply, descriptors = template.ask("start", *details)
         pid, code, message = reply
         if pid is None:
             raise OSError(code, f"a worker process could not be forked: {message}")
         (descriptor,) = descriptors
         name = process_name(number)
-        self.processes[pid] = WorkerProcess(self._template, pid, descriptor, name)
+        self.processes[pid] = WorkerProcess(template, pid, descriptor, name)
         return pid, _duplicate(descriptor)
 
     def reap(self, pid: int) -> tuple[int, int | None, str | None]:
         """Wait for a worker: exit code, peak memory, and Python stack after a fault."""
-        return self.processes.pop(pid).reap()
+        process = self.processes.pop(pid)
+        end = process.reap()
+        process.forget()
+        return end
 
     def close(self) -> None:
-        """Drop everything: the pool is over."""
-        self._template.tell(("close", id(self)))
-        for descriptor in self._handed or self._own:
+        """Drop everything: the pool is over. A second time nothing is left to be dropped."""
+        template, self._template = getattr(self, "_template", None), None
+        if template is None:
+            return
+        handed, self._handed = self._handed, ()
+        for descriptor in handed:
             os.close(descriptor)
-        self._handed = self._own = ()
-        _release()
+        if self._program == os.getpid():
+            template.tell("close", id(self))
+            _release()
+
+
+def _folder() -> int:
+    """Return a descriptor of the working directory, which may have been removed or renamed."""
+    return os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -297,7 +340,7 @@ def _duplicate(descriptor: int) -> int:
 _template: _Template | None = None
 #: How many pools use it.
 _users = 0
-_templates_lock = _thread.allocate_lock()
+_templates_lock = _thread.RLock()
 
 
 def _acquire() -> _Template:
@@ -334,7 +377,7 @@ def _release() -> None:
 def _forget_template() -> None:
     """Leave the template to the parent, in a forked child."""
     global _template, _users, _templates_lock
-    _templates_lock = _thread.allocate_lock()
+    _templates_lock = _thread.RLock()
     _users = 0
     if _template is not None:
         _template.forget()

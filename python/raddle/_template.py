@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 #: The longest request or reply; more than a stack of `_STACK_BYTES` takes.
 MESSAGE_BYTES = 1 << 17
-#: What a pool hands over when it opens, in this order.
-SETUP, MAPPING, BELL, FOLDER, OUT, ERROR = range(6)
+#: How many descriptors a pool hands over when it opens: of its setup, the working directory,
+#: standard output and error output, the mapping and the bell.
+HANDED = 6
 _STACK_BYTES = 1 << 16
 _FIRST_FREE = 3
 
@@ -43,6 +44,8 @@ class Template:
         self._pools: dict[int, list[int]] = {}
         #: For each worker that has not been waited for, where it writes its stack after a fault.
         self._stacks: dict[int, int] = {}
+        #: For each that has, how it ended, until the program has seen it.
+        self._ends: dict[int, tuple[int, int, str]] = {}
 
     def serve(self) -> None:
         """Do what the program asks for until it is gone."""
@@ -59,32 +62,37 @@ class Template:
             self._answer(marshal.loads(request), descriptors)
 
     def _answer(self, request: tuple[Any, ...], descriptors: list[int]) -> None:
-        what, *details = request
+        number, what, *details = request
         if what == "start":
-            self._start(*details)
+            self._start(number, *details)
         elif what == "reap":
-            send(self._control, self._reap(*details))
+            send(self._control, (number, *self._reap(*details)))
+        elif what == "forget":
+            self._ends.pop(details[0], None)
         elif what == "open":
             self._pools[details[0]] = descriptors
         else:
             for descriptor in self._pools.pop(details[0], ()):
                 os.close(descriptor)
 
-    def _start(self, pool: int, *details: Any) -> None:
-        """Fork a worker; tell its number, and hand over a descriptor of it."""
-        stack = _native.memory_file()
+    def _start(self, request: int, pool: int, *details: Any) -> None:
+        """Fork a worker; tell its pid, and hand over a descriptor of it."""
+        template = os.getpid()
+        stack = -1
         try:
-            template = os.getpid()
+            stack = _native.memory_file()
             pid = os.fork()
+            if pid == 0:
+                self._become_worker(pool, template, stack, details)
+            process = _open_child(pid)
         except OSError as error:
-            os.close(stack)
-            send(self._control, (None, error.errno, error.strerror))
+            if stack >= 0:
+                os.close(stack)
+            send(self._control, (request, None, error.errno, error.strerror))
             return
-        if pid == 0:
-            self._become_worker(pool, template, stack, details)
         self._stacks[pid] = stack
-        process = _native.open_process(pid)
-        send(self._control, (pid, None, None), [process])
+        self._ends.pop(pid, None)
+        send(self._control, (request, pid, None, None), [process])
         os.close(process)
 
     def _become_worker(
@@ -104,11 +112,23 @@ class Template:
 
     def _reap(self, pid: int) -> tuple[int, int, str]:
         """Wait for a worker that has ended: its exit code, peak memory, and stack."""
-        _, status, usage = os.wait4(pid, 0)
-        stack = self._stacks.pop(pid)
-        text = os.pread(stack, _STACK_BYTES, 0).decode("utf-8", "replace")
-        os.close(stack)
-        return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024, text
+        if pid not in self._ends:
+            _, status, usage = os.wait4(pid, 0)
+            stack = self._stacks.pop(pid)
+            text = os.pread(stack, _STACK_BYTES, 0).decode("utf-8", "replace")
+            os.close(stack)
+            self._ends[pid] = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024, text
+        return self._ends[pid]
+
+
+def _open_child(pid: int) -> int:
+    """Return a descriptor of a child; one that cannot be had is ended."""
+    try:
+        return _native.open_process(pid)
+    except OSError:
+        os.kill(pid, _signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def send(
@@ -122,7 +142,7 @@ def send(
 
 def receive(control: _socket.socket) -> tuple[bytes, list[int]]:
     """Receive one message, empty at the end, and the descriptors that came with it."""
-    space = _socket.CMSG_SPACE(4 * (ERROR + 1))
+    space = _socket.CMSG_SPACE(4 * HANDED)
     message, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
     handed = b"".join(data for _, kind, data in ancillary if kind == _socket.SCM_RIGHTS)
     starts = range(0, len(handed), 4)

@@ -28,7 +28,7 @@ FAILED = 1
 class Setup:
     """What every worker of a pool is told, as the program was when the pool was made."""
 
-    __slots__ = ("argv", "authkey", "environ", "initializer", "path", "program", "variables")
+    __slots__ = ("argv", "cores", "environ", "initializer", "path", "program", "variables")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Setup:
         path: list[str],
         argv: list[str],
         program: int,
+        cores: list[int],
         initializer: bytes | None = None,
         variables: list[tuple[str, str]] | None = None,
     ) -> None:
@@ -43,6 +44,8 @@ class Setup:
         self.path = path
         self.argv = argv
         self.program = program
+        #: Those on which the program may run.
+        self.cores = cores
         #: The pickled initializer and its arguments.
         self.initializer = initializer
         #: Modules and names of the context variables whose values come with each task.
@@ -51,7 +54,15 @@ class Setup:
     def dump(self) -> bytes:
         """Put it into bytes."""
         return marshal.dumps(
-            (self.environ, self.path, self.argv, self.program, self.initializer, self.variables)
+            (
+                self.environ,
+                self.path,
+                self.argv,
+                self.program,
+                self.cores,
+                self.initializer,
+                self.variables,
+            )
         )
 
     @classmethod
@@ -92,7 +103,7 @@ def run_forked(
 ) -> int:
     """Serve as a child of the template, until the end; the exit code."""
     _native.die_with_parent(template)
-    described, mapping, bell, folder, out, error = given
+    described, folder, out, error, mapping, bell = given
     setup = Setup.load(read_file(described))
     os.close(described)
     _take_place(folder, out, error)
@@ -141,6 +152,8 @@ def _take_world(setup: Setup) -> None:
                 environ[name] = value
     sys.path[:] = setup.path
     sys.argv[:] = setup.argv
+    if os.sched_getaffinity(0) != set(setup.cores):
+        os.sched_setaffinity(0, setup.cores)
 
 
 def _catch_faults(stack: int) -> None:
