@@ -121,6 +121,10 @@ pub(crate) struct Crew {
     next_number: u64,
     next_worker: usize,
     tasks_per_worker: Option<usize>,
+    /// Replies for which no call has come since: so many workers are thought idle.
+    idle: usize,
+    /// Calls for which no worker was thought idle.
+    wanted: usize,
     /// Whether the next call of the queue has to be encoded.
     pub(crate) wants_encoding: bool,
     /// What is not begun has been cancelled, once for all.
@@ -146,6 +150,8 @@ impl Crew {
             next_number: 1,
             next_worker: 0,
             tasks_per_worker,
+            idle: 0,
+            wanted: 0,
             wants_encoding: false,
             gives_up: false,
             shortest_limit: None,
@@ -182,6 +188,8 @@ impl Crew {
         let first = self.next_number;
         self.next_number += count as u64;
         self.counts.submitted += count as u64;
+        self.wanted += count.saturating_sub(self.idle);
+        self.idle = self.idle.saturating_sub(count);
         first
     }
 
@@ -284,25 +292,14 @@ impl Crew {
 
     // --- What goes out -----------------------------------------------------------------------------------------------
 
-    /// Sends what there is room for, takes back what an idle worker can do, and says for which seats a process is wanted.
-    pub(crate) fn dispatch(&mut self, spent: &mut Vec<Call>) -> Vec<usize> {
-        let mut hired = Vec::new();
+    /// Sends what there is room for, and takes back what an idle worker can do. Whether a process is to be started.
+    pub(crate) fn dispatch(&mut self, spent: &mut Vec<Call>) -> bool {
         if matches!(self.phase, Phase::Broken(_)) {
-            return hired;
+            return false;
         }
+        let hired = self.hire_wanted();
         while self.queued > 0 {
-            // An idle worker first, then a new one, then those that have something to do.
-            let seat = match self.roomiest() {
-                Some((seat, 0)) => seat,
-                other => match (self.hire(), other) {
-                    (Some(seat), _) => {
-                        hired.push(seat);
-                        seat
-                    }
-                    (None, Some((seat, _))) => seat,
-                    (None, None) => break,
-                },
-            };
+            let Some((seat, _)) = self.roomiest() else { break };
             let Some(call) = self.pop(spent) else { break };
             if call.parcel.is_none() {
                 self.push_front(call);
@@ -327,9 +324,23 @@ impl Crew {
         open.min_by_key(|(_, load)| *load)
     }
 
-    /// Takes an empty seat for a new worker.
-    pub(crate) fn hire(&mut self) -> Option<usize> {
-        let seat = self.seats.iter().position(Option::is_none)?;
+    /// As in the standard library, a call for which no worker is thought idle has one started; and there are never fewer
+    /// workers than calls, unless all seats are taken.
+    fn hire_wanted(&mut self) -> bool {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        let workers = self.workers().filter(|worker| worker.takes_calls()).count();
+        wanted = wanted.max((self.queued + self.sent()).saturating_sub(workers));
+        let mut has_hired = false;
+        while wanted > 0 && self.hire() {
+            wanted -= 1;
+            has_hired = true;
+        }
+        has_hired
+    }
+
+    /// Takes an empty seat for a new worker; `false` if there is none.
+    pub(crate) fn hire(&mut self) -> bool {
+        let Some(seat) = self.seats.iter().position(Option::is_none) else { return false };
         let worker = Worker {
             number: self.next_worker,
             link: Link::new(&self.mapping, seat),
@@ -345,7 +356,7 @@ impl Crew {
         };
         self.next_worker += 1;
         self.seats[seat] = Some(worker);
-        Some(seat)
+        true
     }
 
     fn send(&mut self, seat: usize, call: Call) {
@@ -441,6 +452,7 @@ impl Crew {
                 self.counts.busy += since.elapsed();
             }
         }
+        self.idle += came.len();
         came
     }
 
@@ -500,6 +512,15 @@ impl Crew {
     /// Takes back all calls that no worker has begun.
     pub(crate) fn take_back_all(&mut self) -> Vec<Call> {
         self.workers_mut().flat_map(|worker| worker.link.take_back_all(|_| true)).collect()
+    }
+
+    /// Takes back all calls but those that workers have begun, or are about to begin.
+    pub(crate) fn take_back_waiting(&mut self) -> Vec<Call> {
+        let waiting = self.workers_mut().flat_map(|worker| {
+            let first = worker.link.sent().next().map(|(call, _)| call.number);
+            worker.link.take_back_all(|call| Some(call.number) != first)
+        });
+        waiting.collect()
     }
 
     /// Has the worker that runs the task ended, for this reason. What else it has goes elsewhere. `false`: nobody runs it.

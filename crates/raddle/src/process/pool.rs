@@ -261,7 +261,7 @@ impl ProcessPool {
         for definition in std::mem::take(&mut *self.forgotten.lock()) {
             crew.forget(definition);
         }
-        !crew.dispatch(spent).is_empty()
+        crew.dispatch(spent)
     }
 
     // --- Results -----------------------------------------------------------------------------------------------------
@@ -394,14 +394,14 @@ impl ProcessPool {
         }
     }
 
-    /// Cancels what no worker has begun; tells how many tasks those are.
+    /// Cancels what no worker has begun, or is about to begin; tells how many tasks those are.
     pub fn cancel_queued(&self) -> u64 {
         if self.is_forked() {
             return 0;
         }
         let calls = {
             let mut crew = self.crew.lock();
-            let mut calls = crew.take_back_all();
+            let mut calls = crew.take_back_waiting();
             calls.extend(crew.take_queue());
             crew.gives_up = true;
             calls

@@ -103,7 +103,7 @@ impl ProcessPool {
     pub(crate) fn hire_all(&self) {
         {
             let mut crew = self.crew.lock();
-            while crew.hire().is_some() {}
+            while crew.hire() {}
         }
         self.start_ordered(&mut Watch::default());
     }
@@ -151,13 +151,16 @@ impl ProcessPool {
     /// A worker could not be started. If there are others, they come to what it would have done.
     fn do_without(&self, seat: usize, reason: &str, watch: &mut Watch) {
         watch.failed_starts += 1;
+        let mut given_up = Vec::new();
         let is_last_hope = {
             let mut crew = self.crew.lock();
             if let Some(worker) = crew.seats[seat].take() {
-                requeue(&mut crew, worker.link.into_left().map(|(call, _)| call).collect());
+                let calls = worker.link.into_left().map(|(call, _)| call).collect();
+                given_up = requeue(&mut crew, calls);
             }
             crew.workers().count() == 0 || watch.failed_starts >= FAILED_STARTS
         };
+        self.give_up(given_up);
         if is_last_hope {
             self.break_down(&format!("a worker process could not be started: {reason}").into());
         }
@@ -174,24 +177,27 @@ impl ProcessPool {
         let (begun, unbegun): (Vec<_>, Vec<_>) = link.into_left().partition(|(_, is_begun)| *is_begun);
         let death = Arc::new(Death { worker: number, pid, exit, why: doom.as_ref().and_then(Doom::why) });
         let has_run = !begun.is_empty();
-        {
+        let given_up = {
             let mut crew = self.crew.lock();
-            requeue(&mut crew, unbegun.into_iter().map(|(call, _)| call).collect());
+            let given_up = requeue(&mut crew, unbegun.into_iter().map(|(call, _)| call).collect());
             crew.counts.died += u64::from(!is_leaving || has_run);
             begun.iter().for_each(|(call, _)| call.of.came(call.index));
             self.settling.fetch_add(begun.len(), SeqCst);
+            given_up
+        };
+        self.give_up(given_up);
+        if let Some(reason) = unfit {
+            // Only now: what it had still to do at its end, to flush its logs say, is done.
+            self.break_down(&reason.into());
+        } else {
+            self.consider(&death, doom.as_ref(), is_leaving && !has_run, is_ready, watch);
         }
+        // Who sees that a task was lost sees that the pool is broken, if it is.
         for (call, _) in begun {
             let failure = failure_of(&call, doom.as_ref(), &death);
             self.end_or_judge(call, Ending::Failed(failure));
             self.settling.fetch_sub(1, SeqCst);
         }
-        if let Some(reason) = unfit {
-            // Only now: what it had still to do at its end, to flush its logs say, is done.
-            self.break_down(&reason.into());
-            return;
-        }
-        self.consider(&death, doom.as_ref(), is_leaving && !has_run, is_ready, watch);
     }
 
     fn take_dead(&self, pid: u32) -> Option<Worker> {
@@ -289,18 +295,26 @@ impl ProcessPool {
             let given_up = {
                 let mut crew = self.crew.lock();
                 crew.aside -= count;
-                if crew.gives_up || matches!(crew.phase, Phase::Broken(_)) {
-                    encoded
-                } else {
-                    requeue(&mut crew, encoded);
-                    Vec::new()
-                }
+                requeue(&mut crew, encoded)
             };
-            for call in given_up {
+            self.give_up(given_up);
+            self.drain();
+        }
+    }
+
+    /// Ends calls that will not be run: the pool is broken, or what was queued has been cancelled.
+    fn give_up(&self, calls: Vec<Call>) {
+        if calls.is_empty() {
+            return;
+        }
+        let phase = self.crew.lock().phase.clone();
+        for call in calls {
+            if let Phase::Broken(reason) = &phase {
+                self.end(call, Ending::Failed(Failure::Broken { reason: Arc::clone(reason) }));
+            } else {
                 // Those that were cancelled before need no further end.
                 let _ = self.cancel(call);
             }
-            self.drain();
         }
     }
 
@@ -333,8 +347,14 @@ impl ProcessPool {
 const BROKEN: &str =
     "A process in the process pool was terminated abruptly while the future was running or pending.";
 
-fn requeue(crew: &mut Crew, calls: Vec<Call>) {
+/// Puts calls back to the front of the queue; hands them back if what is queued is not to be run any more.
+#[must_use = "somebody waits for them"]
+fn requeue(crew: &mut Crew, calls: Vec<Call>) -> Vec<Call> {
+    if crew.gives_up || matches!(crew.phase, Phase::Broken(_)) {
+        return calls;
+    }
     calls.into_iter().rev().for_each(|call| crew.push_front(call));
+    Vec::new()
 }
 
 fn failure_of(call: &Call, doom: Option<&Doom>, death: &Arc<Death>) -> Failure {
