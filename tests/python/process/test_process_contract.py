@@ -48,8 +48,9 @@ def test_submit_takes_the_function_by_position_only(make_pool):
 
 VALUES = (
     None, True, False, 0, 1, -1, 255, 256, -(2**31), 2**31, 2**63 - 1, -(2**63), 2**63,
-    -(2**63) - 1, 2**64, 10**400, 0.0, -0.0, 1.5, 1e308, math.inf, -math.inf, "", "a", "é", "\U0001f600", "\x00",
-    "\ud800", "x" * 1000, b"", b"\x00\xff", b"x" * 1000, bytearray(b"ab"), (), (1,), (1, "a", None),
+    -(2**63) - 1, 2**64, 10**400, 0.0, -0.0, 1.5, 1e308, math.inf, -math.inf, "", "a",
+    "é", "\U0001f600", "\x00", "\ud800", "x" * 1000, b"", b"\x00\xff", b"x" * 1000,
+    bytearray(b"ab"), (), (1,), (1, "a", None),
     ((), ((),)), [], [1, [2, [3]]], {}, {"a": {1: 2}}, {1, 2}, frozenset({1}), 1j, Ellipsis,
     range(3), slice(1, 2), int, len, NotImplemented,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""task_timeout and kill(): a running task is stopped, its worker replaced, and no other disturbed."""
+"""task_timeout and kill(): a running task is stopped, its worker replaced, no other disturbed."""
 
 import concurrent.futures
 import os
