@@ -64,12 +64,13 @@ class MarkedProgram(Program):
         return self._process.pid
 
     def __exit__(self, *details: object) -> None:
-        super().__exit__(*details)
+        # First those that hold the ends of its pipes, or closing them would wait for ever.
         for pid in with_mark(self.mark):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        super().__exit__(*details)
 
     def others(self) -> list[int]:
         """The processes that it has started and that have not ended."""

@@ -130,9 +130,10 @@ def test_one_ctrl_c_ends_the_program_and_its_running_tasks(wait):
         "    finally:\n        say('leaving')\n"
     )
     with start(source) as program:
-        assert sorted(program.read() for _ in range(3)) == ["ready", "task 0", "task 1"]
+        said = ["ready", "task 0", "task 1"]
         if wait == "nothing, at the end of the program":
-            program.expect("leaving")
+            said.insert(0, "leaving")
+        assert sorted(program.read() for _ in said) == said
         program.wait_blocked()
         program.press_ctrl_c()
         code = program.wait()
@@ -272,7 +273,7 @@ def test_submit_at_exit_is_a_runtime_error():
         pool = futures.ProcessPoolExecutor(1)
         pool.submit(square, 1).result()
     """)
-    assert output == ["cannot schedule new futures after interpreter shutdown"]
+    assert len(output) == 1 and output[0].startswith("cannot schedule new futures after")
 
 
 def test_results_can_be_read_at_exit():

@@ -168,8 +168,7 @@ def test_cancel_that_races_with_the_start_of_a_task_ends_one_way_or_the_other(ma
     for _ in range(5):
         futures = [pool.submit(tasks.pid_and, n) for n in range(200)]
         cancelled = {n for n in range(199, -1, -1) if futures[n].cancel()}
-        done, waiting = concurrent.futures.wait(futures)
-        assert not waiting
+        assert not concurrent.futures.wait(futures).not_done
         for number, future in enumerate(futures):
             assert future.cancelled() == (number in cancelled)
             assert future.cancelled() or future.result()[1] == number
@@ -377,7 +376,7 @@ def test_large_data_is_never_torn(make_default):
 def test_a_function_of_main_is_no_attribute_error():
     # ipython#10894, jupyter/notebook#5951: Can't get attribute ... on __main__
     source = (
-        "import raddle\ndef double(x):\n    return helper(x) * 2\ndef helper(x):\n    return x + 1\n"
+        "import raddle\ndef double(x):\n    return more(x) * 2\ndef more(x):\n    return x + 1\n"
         "with raddle.ProcessPoolExecutor(1) as pool:\n    print(pool.submit(double, 3).result())\n"
     )
     assert run_python("-c", source) == ["8"]

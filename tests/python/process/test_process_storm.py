@@ -1,4 +1,4 @@
-"""Storms: workers killed at random among thousands of tasks; and a soak, after which nothing is left.
+"""Storms, in which workers are killed at random among thousands of tasks; and a soak.
 
 Scaled by SOAK for a long run: ``SOAK=100`` makes the soak a million tasks.
 """
