@@ -60,6 +60,11 @@ def raise_from(path: str) -> None:
         raise ValueError("no settings") from error
 
 
+def read_all(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
 def big(size: int, fill: int = 7) -> bytes:
     return bytes([fill]) * size
 

@@ -191,8 +191,7 @@ def test_a_task_does_not_see_the_ctrl_c_of_a_terminal():
     source = """
         def announce(path):
             say("task")
-            with open(path) as file:
-                return file.read()
+            return tasks.read_all(path)
         signal.signal(signal.SIGINT, lambda *_: say("pressed"))
         reader, writer = os.pipe()
         pool = futures.ProcessPoolExecutor(1)
