@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 from concurrent.futures.process import BrokenProcessPool
+from typing import ClassVar
 
 import process_tasks as tasks
 import pytest
@@ -33,7 +34,7 @@ class Reenters:
     """Uses a pool while it is pickled or unpickled in this process."""
 
     pool = None
-    seen: list = []
+    seen: ClassVar[list] = []
 
     def __init__(self, value):
         self.value = value
