@@ -17,7 +17,7 @@ Usage
     python run_cpython_suite.py concurrent.futures        # the baseline
 
 Closes with ``N passed, N failed, N skipped`` and exits 1 if a test failed that is
-not in ``--known FILE`` (one test id a line, ``# reason`` after it), or if no test ran.
+not in a ``--known FILE`` (one test id a line, ``# reason`` after it), or if no test ran.
 A test that hangs ends the run after three minutes with the stacks of all threads.
 """
 
@@ -124,10 +124,10 @@ class WatchedResult(unittest.TextTestResult):
         super().startTest(test)
 
 
-def read_known(path: Path | None) -> set[str]:
+def read_known(path: Path) -> set[str]:
     """Return the ids of a file of known differences, each of which must give its reason."""
     known = set()
-    for number, line in enumerate(path.read_text().splitlines() if path else [], 1):
+    for number, line in enumerate(path.read_text().splitlines(), 1):
         test_id, _, reason = (part.strip() for part in line.partition("#"))
         if test_id and not reason:
             sys.exit(f"{path}, line {number}: {test_id} is listed without a reason (# why)")
@@ -144,7 +144,8 @@ def main() -> int:
         "--functions", action="store_true", help="swap Future, wait and as_completed too"
     )
     parser.add_argument("--on-crash", help="passed to ProcessPoolExecutor as on_crash=")
-    parser.add_argument("--known", type=Path, help="ids of tests allowed to fail, one a line")
+    known_help = "ids of tests allowed to fail, one a line; may be given again"
+    parser.add_argument("--known", type=Path, action="append", default=[], help=known_help)
     parser.add_argument("-v", "--verbose", action="store_true")
     args = parser.parse_args()
 
@@ -173,7 +174,7 @@ def main() -> int:
     from test import support
 
     support.use_resources = list(getattr(support, "ALL_RESOURCES", [])) or ["walltime", "cpu"]
-    known = read_known(args.known)
+    known = set[str]().union(*map(read_known, args.known))
     suite = load(args.only)
     ran = {t.id() for t in flatten(suite)}
     runner = unittest.TextTestRunner(verbosity=2 if args.verbose else 1, resultclass=WatchedResult)
