@@ -100,6 +100,14 @@ impl Handler for PythonHandler<'_, '_> {
         })
     }
 
+    fn end_forked(&mut self) {
+        for name in ["stdout", "stderr"] {
+            // A stream that cannot be flushed, or is none, has nobody left to tell.
+            let stream = self.py.import("sys").and_then(|sys| sys.getattr(name));
+            let _ = stream.and_then(|stream| stream.call_method0("flush"));
+        }
+    }
+
     fn ring_elsewhere(&mut self) {
         // It fails only if the counter is full: then the program has been told.
         let _ = self.bell.as_mut().map(|bell| bell.write(&1_u64.to_ne_bytes()));

@@ -427,9 +427,9 @@ impl Crew {
 
     // --- What comes back ---------------------------------------------------------------------------------------------
 
-    /// Whether a worker has written something.
-    pub(crate) fn has_replies(&self) -> bool {
-        self.workers().any(|worker| worker.link.has_replies())
+    /// Whether a worker has written something, or read what there was no room beside. A doomed one says nothing new.
+    pub(crate) fn has_news(&mut self) -> bool {
+        self.workers_mut().any(|worker| worker.doom.is_none() && worker.link.has_news())
     }
 
     /// Takes what the workers have written.

@@ -225,9 +225,11 @@ impl<T> Link<T> {
         Ok(Some(Received::Reply(kept, Reply { kind, payload: record.payload })))
     }
 
-    /// Whether something has come that has not been received.
-    pub fn has_replies(&self) -> bool {
-        self.replies.has_more()
+    /// Whether something has come that has not been received, or there is room for what is left of a longer record. Asked
+    /// before a sleep: the worker rings for both.
+    pub fn has_news(&mut self) -> bool {
+        // Rubbish is news too: it is found out when it is looked at.
+        self.replies.has_more() || (!self.backlog.is_empty() && self.tasks.has_room() != Ok(false))
     }
 
     /// The tasks that are with the worker, each with whether it has begun, by its own account.

@@ -303,7 +303,9 @@ impl ProcessPool {
 
     /// Ends a call, unless it may have to be tried again: then the supervisor finds out.
     pub(crate) fn end_or_judge(&self, call: Call, ending: Ending) {
-        if call.has_retries() && call.of.is_failure(&ending) {
+        // What was killed on purpose is over.
+        let may_go_on = !matches!(ending, Ending::Failed(Failure::Killed { .. }));
+        if may_go_on && call.has_retries() && call.of.is_failure(&ending) {
             self.crew.lock().aside += 1;
             self.order(Order::Judge(call, ending));
         } else {
@@ -332,11 +334,6 @@ impl ProcessPool {
         self.wake.ring();
     }
 
-    /// Whether replies lie in the rings.
-    pub(crate) fn has_replies(&self) -> bool {
-        self.crew.lock().has_replies()
-    }
-
     // --- The lead ----------------------------------------------------------------------------------------------------
 
     pub(crate) fn try_lead(&self) -> bool {
@@ -353,7 +350,7 @@ impl ProcessPool {
 
     /// Has workers ring for the supervisor. The caller holds the lead. `true`: something has come already.
     pub(crate) fn divert(&self) -> bool {
-        self.bell.divert(|| self.has_replies())
+        self.bell.divert(|| self.crew.lock().has_news())
     }
 
     fn lead(&self, signal: &Signal, deadline: Option<Instant>) -> Waited {

@@ -33,6 +33,9 @@ pub trait Handler {
     /// Runs a task, and appends the reply to `reply`. Gives the kind of the reply, below 2^15, which is passed on.
     fn run(&mut self, task: Vec<u8>, reply: &mut Vec<u8>) -> u16;
 
+    /// A task has forked, and this is the child, which ends now: what it has written may be flushed.
+    fn end_forked(&mut self) {}
+
     /// Wakes the program where it sleeps when nobody in it waits for replies.
     fn ring_elsewhere(&mut self);
 
@@ -108,7 +111,13 @@ impl Worker {
         }
         self.seat.note_begun(Some(os::monotonic_nanoseconds()));
         let mut payload = Vec::new();
+        let generation = os::fork_generation();
         let kind = handler.run(task, &mut payload) & !NOTE;
+        if os::fork_generation() != generation {
+            // There are two now, and only one seat: that of the parent.
+            handler.end_forked();
+            os::exit_at_once(0);
+        }
         self.seat.note_begun(None);
         self.reply(&mut Outgoing::new(Header { kind, id }, payload), handler)
     }
