@@ -21,7 +21,7 @@ mod job;
 mod launch;
 mod layout;
 mod locks;
-mod named_modules;
+mod named_globals;
 mod names;
 mod pickling;
 mod process;
@@ -68,6 +68,8 @@ mod _native {
     use crate::process::{ProcessPoolHandle, ProcessView, PyProcessPool, live_process_pools};
     #[pymodule_export]
     use crate::process_map::ProcessMapIterator;
+    #[pymodule_export]
+    use crate::pickling::{named_globals_of, pickle_once, type_version};
     #[pymodule_export]
     use crate::serve::serve;
 

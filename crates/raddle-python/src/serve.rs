@@ -38,7 +38,7 @@ pub(crate) fn serve(
     // SAFETY: the caller hands both descriptors over, and uses them no more.
     let (mapping, bell) = unsafe { (OwnedFd::from_raw_fd(mapping_fd), OwnedFd::from_raw_fd(bell_fd)) };
     let mapping = Mapping::open(mapping, words)?;
-    let pickling = Pickling::new(py, by_value)?;
+    let pickling = Pickling::of_worker(py, by_value)?;
     let mut handler = PythonHandler::new(py, &pickling, context);
     handler.initialize = Some(initialize);
     handler.bell = Some(File::from(bell));
