@@ -385,7 +385,7 @@ _PLAIN = (str, int, float, bool, type(None), bytes, FunctionType, staticmethod, 
 #: What the interpreter and `dataclasses` leave in a class, and nobody changes in place.
 _USUAL = (
     "__annotations__", "__dataclass_fields__", "__dataclass_params__", "__dict__", "__match_args__",
-    "__slots__", "__static_attributes__", "__weakref__",
+    "__slotnames__", "__slots__", "__static_attributes__", "__weakref__",
 )  # fmt: skip
 
 
