@@ -92,8 +92,21 @@ class _Parcel:
         # What its pickle names has to be there when it is loaded.
         for other in needed:
             self._define(other)
+        if not isinstance(value, (FunctionType, ModuleType)):
+            # Loading it may call functions, and these use more.
+            self._define_what_is_used()
         self._open.remove(name)
         self._definitions[name] = pickled
+
+    def _define_what_is_used(self) -> None:
+        for name in list(self.used):
+            still_open = set(self._open)
+            try:
+                self._define(name)
+                self.used.pop(name, None)
+            except _Circle:
+                # It needs what is being defined; its turn comes after that.
+                self._open = still_open
 
     def _definition(self, name: str, value: object) -> tuple[bytes, list[str]]:
         version = _native.type_version(value) if isinstance(value, type) else 0
@@ -215,7 +228,7 @@ class _Cloud:
         defining: str | None = None,
     ) -> bytes:
         """Pickle a value; without a parcel, with copies of all that is not importable."""
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
 
         pickler_class = cls._load()
         buffer = BytesIO()
@@ -344,7 +357,7 @@ def _content(cell: Any) -> tuple[Any, ...]:
 def _attributes(function: FunctionType) -> dict[str, Any]:
     code = function.__code__
     first = code.co_consts[0] if code.co_consts else None
-    usual = {
+    usual: dict[str, Any] = {
         "__name__": code.co_name,
         "__qualname__": getattr(code, "co_qualname", code.co_name),
         "__module__": "__main__",
@@ -381,7 +394,18 @@ class _Kept:
 
 _kept: dict[str, _Kept] = {}
 
-_PLAIN = (str, int, float, bool, type(None), bytes, FunctionType, staticmethod, classmethod, property)
+_PLAIN = (
+    str,
+    int,
+    float,
+    bool,
+    type(None),
+    bytes,
+    FunctionType,
+    staticmethod,
+    classmethod,
+    property,
+)
 #: What the interpreter and `dataclasses` leave in a class, and nobody changes in place.
 _USUAL = (
     "__annotations__", "__dataclass_fields__", "__dataclass_params__", "__dict__", "__match_args__",

@@ -100,7 +100,8 @@ def sketch(value: Any, form: str) -> str:
     short = _shortener()
     keywords: dict[str, Any] = {}
     if form == "rows":
-        more = f" and {len(value) - 1} more calls" if len(value) > 1 else ""
+        others = len(value) - 1
+        more = f" and {others} more call{'s' * (others > 1)}" if others > 0 else ""
         return sketch(value[0] if value else (), "positional") + more
     if form == "keywords":
         value, keywords = value
