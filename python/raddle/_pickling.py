@@ -193,9 +193,10 @@ def unreadable(pickled: bytes | None, name: str, message: str, traceback: str) -
 
 def _with_remote_traceback(error: BaseException, traceback: str) -> BaseException:
     # As the standard library does it, and by its class: programs look for that.
-    from concurrent.futures.process import _RemoteTraceback  # type: ignore[attr-defined]
+    from concurrent.futures import process
 
-    error.__cause__ = _RemoteTraceback(f'\n"""\n{traceback}"""')
+    remote: Any = process._RemoteTraceback
+    error.__cause__ = remote(f'\n"""\n{traceback}"""')
     return error
 
 

@@ -33,7 +33,7 @@ class _ShadowClass(type):
 class _Shadow(metaclass=_ShadowClass):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls.__name__ in _MAKERS and args and isinstance(args[0], _ShadowClass):
-            return object.__new__(args[0])
+            return args[0]()
         if cls.__name__ in ("_make_skeleton_class", "_make_function"):
             # By these cloudpickle makes what it has copied.
             names = [value for value in args if isinstance(value, str)]

@@ -65,11 +65,11 @@ mod _native {
     #[pymodule_export]
     use crate::names::{bind, bind_processes};
     #[pymodule_export]
+    use crate::pickling::{named_globals_of, pickle_once, type_version};
+    #[pymodule_export]
     use crate::process::{ProcessPoolHandle, ProcessView, PyProcessPool, live_process_pools};
     #[pymodule_export]
     use crate::process_map::ProcessMapIterator;
-    #[pymodule_export]
-    use crate::pickling::{named_globals_of, pickle_once, type_version};
     #[pymodule_export]
     use crate::serve::serve;
 
