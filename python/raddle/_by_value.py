@@ -28,10 +28,6 @@ class _Circle(Exception):
     """Definitions need one another before any of them is there."""
 
 
-class _TooHard(Exception):
-    """Something that only cloudpickle can take apart."""
-
-
 def dumps_by_value(value: object, is_worker: bool) -> bytes:
     """Pickle a value with the definitions of what it needs of ``__main__`` and other modules.
 
@@ -43,7 +39,7 @@ def dumps_by_value(value: object, is_worker: bool) -> bytes:
         try:
             data = _Parcel(strangers, is_worker).dumps(value)
         except _Circle:
-            data = _Cloud.dumps(value, strangers)
+            data = _dumps_by_cloudpickle(value, strangers)
         if len(strangers) == before:
             return data
 
@@ -131,11 +127,12 @@ class _Parcel:
         pickler = _Quick(buffer, self, defining)
         pickler.dispatch_table = reducers()
         try:
-            pickler.dump(value)
+            with _Copied(self._strangers):
+                pickler.dump(value)
             return buffer.getvalue()
-        except (_TooHard, PicklingError, AttributeError, TypeError):
+        except (PicklingError, AttributeError, TypeError):
             pass
-        return _Cloud.dumps(value, self._strangers, self, defining)
+        return _dumps_by_cloudpickle(value, self._strangers, self, defining)
 
     def _named(self, pickled: bytes) -> list[str]:
         """Return the globals of ``__main__`` that a pickle names; note modules that are strange."""
@@ -176,10 +173,15 @@ class _Parcel:
         make, complete = _main_globals.make_function, _main_globals.set_function
         return make, (code, modules), state, None, None, complete
 
-    def is_strange(self, value: Any) -> bool:
-        """Return whether a function or class is of a module that only this process has."""
-        module = getattr(value, "__module__", None)
-        return module == "__main__" or module in self._strangers
+    def is_importable(self, value: Any) -> bool:
+        """Return whether a function or class of another module is found there by its name."""
+        name = value.__module__
+        if name in self._strangers or name == "__main__":
+            return False
+        found: Any = sys.modules.get(name)
+        for part in value.__qualname__.split("."):
+            found = getattr(found, part, None)
+        return found is value
 
 
 class _Unpacked:
@@ -199,75 +201,100 @@ class _Quick(Pickler):
         super().__init__(buffer, PROTOCOL)
         self._parcel = parcel
         self._defining = defining
+        self._cloud: Any = None
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, ModuleType):
             if is_importable_module(value.__name__):
                 return import_module, (value.__name__,)
-            raise _TooHard
-        if isinstance(value, type) or type(value) is FunctionType:
-            reduced = self._parcel.reduce(value, self._defining)
-            if reduced is not None:
-                return reduced
-            if self._parcel.is_strange(value):
-                raise _TooHard
-        return NotImplemented
+            return self._ask_cloudpickle(value)
+        if not isinstance(value, type) and type(value) is not FunctionType:
+            return NotImplemented
+        reduced = self._parcel.reduce(value, self._defining)
+        if reduced is not None:
+            return reduced
+        if self._parcel.is_importable(value):
+            return NotImplemented
+        return self._ask_cloudpickle(value)
+
+    def _ask_cloudpickle(self, value: Any) -> Any:
+        if self._cloud is None:
+            # It writes nothing itself: it only says how things are taken apart.
+            self._cloud = _cloud_pickler(BytesIO(), self._parcel, self._defining)
+            self.dispatch_table = self._cloud.dispatch_table
+        if isinstance(value, ModuleType):
+            return NotImplemented
+        return self._cloud.reducer_override(value)
 
 
-class _Cloud:
-    """cloudpickle's pickler, which is loaded when it is needed."""
+#: A class that is made when cloudpickle has been loaded.
+_cloud_pickler_class: Any = None
 
-    _pickler: Any = None
 
-    @classmethod
-    def dumps(
-        cls,
-        value: object,
-        strangers: set[str],
-        parcel: _Parcel | None = None,
-        defining: str | None = None,
-    ) -> bytes:
-        """Pickle a value; without a parcel, with copies of all that is not importable."""
-        import cloudpickle  # type: ignore[import-untyped]
+def _cloud_pickler(buffer: BytesIO, parcel: _Parcel | None, defining: str | None) -> Any:
+    global _cloud_pickler_class
+    import cloudpickle  # type: ignore[import-untyped]
 
-        pickler_class = cls._load()
-        buffer = BytesIO()
-        pickler = pickler_class(buffer, PROTOCOL)
-        pickler.parcel, pickler.defining = parcel, defining
-        # What cloudpickle knows goes before what is registered for multiprocessing.
-        pickler.dispatch_table = {**reducers(), **pickler.dispatch_table}
-        known = cloudpickle.list_registry_pickle_by_value()
-        modules = [sys.modules[name] for name in strangers - known if name in sys.modules]
-        for module in modules:
-            cloudpickle.register_pickle_by_value(module)
-        try:
-            pickler.dump(value)
-        finally:
-            for module in modules:
-                cloudpickle.unregister_pickle_by_value(module)
-        if parcel is None:
-            # Nobody else looks at this one.
-            _note_strangers(buffer.getvalue(), strangers)
-        return buffer.getvalue()
+    if _cloud_pickler_class is None:
 
-    @classmethod
-    def _load(cls) -> Any:
-        if cls._pickler is None:
+        class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
+            parcel: _Parcel | None = None
+            defining: str | None = None
+
+            def reducer_override(self, value: Any) -> Any:
+                if self.parcel and (isinstance(value, type) or type(value) is FunctionType):
+                    reduced = self.parcel.reduce(value, self.defining)
+                    if reduced is not None:
+                        return reduced
+                return super().reducer_override(value)
+
+        _cloud_pickler_class = CloudPickler
+    pickler = _cloud_pickler_class(buffer, PROTOCOL)
+    pickler.parcel, pickler.defining = parcel, defining
+    # What cloudpickle knows goes before what is registered for multiprocessing.
+    pickler.dispatch_table = {**reducers(), **pickler.dispatch_table}
+    return pickler
+
+
+def _dumps_by_cloudpickle(
+    value: object,
+    strangers: set[str],
+    parcel: _Parcel | None = None,
+    defining: str | None = None,
+) -> bytes:
+    """Pickle a value; without a parcel, with copies of all that is not importable."""
+    buffer = BytesIO()
+    pickler = _cloud_pickler(buffer, parcel, defining)
+    with _Copied(strangers):
+        pickler.dump(value)
+    if parcel is None:
+        # Nobody else looks at this one.
+        _note_strangers(buffer.getvalue(), strangers)
+    return buffer.getvalue()
+
+
+class _Copied:
+    """Has cloudpickle copy what is of these modules."""
+
+    def __init__(self, strangers: set[str]) -> None:
+        self._strangers = strangers
+        self._modules: list[ModuleType] = []
+
+    def __enter__(self) -> None:
+        if self._strangers:
             import cloudpickle
 
-            class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
-                parcel: _Parcel | None = None
-                defining: str | None = None
+            others = self._strangers - cloudpickle.list_registry_pickle_by_value()
+            self._modules = [sys.modules[name] for name in others if name in sys.modules]
+            for module in self._modules:
+                cloudpickle.register_pickle_by_value(module)
 
-                def reducer_override(self, value: Any) -> Any:
-                    if self.parcel and (isinstance(value, type) or type(value) is FunctionType):
-                        reduced = self.parcel.reduce(value, self.defining)
-                        if reduced is not None:
-                            return reduced
-                    return super().reducer_override(value)
+    def __exit__(self, *_error: object) -> None:
+        if self._modules:
+            import cloudpickle
 
-            cls._pickler = CloudPickler
-        return cls._pickler
+            for module in self._modules:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 def _note_strangers(pickled: bytes, strangers: set[str]) -> None:
