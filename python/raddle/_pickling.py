@@ -33,12 +33,13 @@ def dumps_with_reducers(value: object) -> bytes:
     """Pickle with what :mod:`multiprocessing` registers for its own classes, as it is loaded."""
     buffer = BytesIO()
     pickler = Pickler(buffer, PROTOCOL)
-    pickler.dispatch_table = _reducers()
+    pickler.dispatch_table = reducers()
     pickler.dump(value)
     return buffer.getvalue()
 
 
-def _reducers() -> dict[type, Callable[[Any], Any]]:
+def reducers() -> dict[type, Callable[[Any], Any]]:
+    """Return what is registered with `copyreg` and, if it is loaded, `multiprocessing`."""
     import copyreg
 
     extra: dict[type, Callable[[Any], Any]] = {}
@@ -48,29 +49,20 @@ def _reducers() -> dict[type, Callable[[Any], Any]]:
     return {**copyreg.dispatch_table, **extra}
 
 
-def dumps_by_value(value: object, modules: list[str]) -> bytes:
-    """Pickle with the code of functions and classes of ``__main__`` and of these modules."""
-    import cloudpickle
-
-    buffer = BytesIO()
-    pickler = cloudpickle.Pickler(buffer, PROTOCOL)
-    # What cloudpickle knows goes before what is registered for multiprocessing.
-    pickler.dispatch_table = {**_reducers(), **pickler.dispatch_table}
-    copied = [sys.modules[name] for name in modules if name in sys.modules]
-    known = cloudpickle.list_registry_pickle_by_value()
-    registered = [module for module in copied if module.__name__ not in known]
-    for module in registered:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        pickler.dump(value)
-    finally:
-        for module in registered:
-            cloudpickle.unregister_pickle_by_value(module)
-    return buffer.getvalue()
+#: Modules that can be imported elsewhere: it is found out once.
+_importable: set[str] = set()
 
 
 def is_importable_module(name: str) -> bool:
     """Return whether a fresh process that imports this name gets what this process has."""
+    if name not in _importable:
+        if not _find_importable(name):
+            return False
+        _importable.add(name)
+    return True
+
+
+def _find_importable(name: str) -> bool:
     if name == "__main__":
         return False
     top = name.partition(".")[0]
@@ -201,9 +193,10 @@ def unreadable(pickled: bytes | None, name: str, message: str, traceback: str) -
 
 def _with_remote_traceback(error: BaseException, traceback: str) -> BaseException:
     # As the standard library does it, and by its class: programs look for that.
-    from concurrent.futures.process import _RemoteTraceback  # type: ignore[attr-defined]
+    from concurrent.futures import process
 
-    error.__cause__ = _RemoteTraceback(f'\n"""\n{traceback}"""')
+    remote: Any = process._RemoteTraceback
+    error.__cause__ = remote(f'\n"""\n{traceback}"""')
     return error
 
 

@@ -33,7 +33,7 @@ class _ShadowClass(type):
 class _Shadow(metaclass=_ShadowClass):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls.__name__ in _MAKERS and args and isinstance(args[0], _ShadowClass):
-            return object.__new__(args[0])
+            return args[0]()
         if cls.__name__ in ("_make_skeleton_class", "_make_function"):
             # By these cloudpickle makes what it has copied.
             names = [value for value in args if isinstance(value, str)]
@@ -100,7 +100,8 @@ def sketch(value: Any, form: str) -> str:
     short = _shortener()
     keywords: dict[str, Any] = {}
     if form == "rows":
-        more = f" and {len(value) - 1} more calls" if len(value) > 1 else ""
+        others = len(value) - 1
+        more = f" and {others} more call{'s' * (others > 1)}" if others > 0 else ""
         return sketch(value[0] if value else (), "positional") + more
     if form == "keywords":
         value, keywords = value

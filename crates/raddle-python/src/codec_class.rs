@@ -1,4 +1,4 @@
-//! The codec without a pool: what pickles an initializer, and what the tests of the codec see of it.
+//! The codec without a pool, for its tests.
 
 use std::collections::HashMap;
 
@@ -17,14 +17,10 @@ pub(crate) struct Codec {
 #[pymethods]
 impl Codec {
     #[new]
-    #[pyo3(signature = (by_value=true))]
-    fn new(py: Python<'_>, by_value: bool) -> PyResult<Self> {
-        Ok(Self { pickling: Pickling::new(py, by_value)? })
-    }
-
-    /// Pickle a value so that a worker can rebuild it.
-    fn dumps<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-        self.pickling.pickle(value)
+    #[pyo3(signature = (by_value=true, is_worker=false))]
+    fn new(py: Python<'_>, by_value: bool, is_worker: bool) -> PyResult<Self> {
+        let make = if is_worker { Pickling::of_worker } else { Pickling::new };
+        Ok(Self { pickling: make(py, by_value)? })
     }
 
     /// Whether a worker that imports the function by its name gets this one.

@@ -21,7 +21,7 @@ mod job;
 mod launch;
 mod layout;
 mod locks;
-mod named_modules;
+mod named_globals;
 mod names;
 mod pickling;
 mod process;
@@ -64,6 +64,8 @@ mod _native {
     use crate::locks::{Lock, RLock};
     #[pymodule_export]
     use crate::names::{bind, bind_processes};
+    #[pymodule_export]
+    use crate::pickling::{named_globals_of, pickle_once, type_version};
     #[pymodule_export]
     use crate::process::{ProcessPoolHandle, ProcessView, PyProcessPool, live_process_pools};
     #[pymodule_export]

@@ -6,7 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
 use raddle::waits::Description;
-use raddle::{Death, Deadlock, Failure, SubmitError};
+use raddle::{Deadlock, Death, Failure, SubmitError};
 
 use crate::process::Side;
 

@@ -8,9 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::{PyAttributeError, PyModuleNotFoundError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 
-use crate::named_modules::named_modules;
+use crate::named_globals::named_globals;
 
 /// The protocol of all pickles: that of Python 3.8 and later.
 const PROTOCOL: u8 = 5;
@@ -19,6 +19,8 @@ const PROTOCOL: u8 = 5;
 pub(crate) struct Pickling {
     /// Whether what another process cannot import is sent as its code.
     by_value: bool,
+    /// Whether the other process is the program.
+    is_worker: bool,
     dumps: Py<PyAny>,
     pub(crate) loads: Py<PyAny>,
     pickling_error: Py<PyAny>,
@@ -33,9 +35,19 @@ pub(crate) struct Pickling {
 impl Pickling {
     /// By value: the default. Else as `multiprocessing` pickles.
     pub(crate) fn new(py: Python<'_>, by_value: bool) -> PyResult<Self> {
+        Self::of_side(py, by_value, false)
+    }
+
+    /// The same for what a worker sends.
+    pub(crate) fn of_worker(py: Python<'_>, by_value: bool) -> PyResult<Self> {
+        Self::of_side(py, by_value, true)
+    }
+
+    fn of_side(py: Python<'_>, by_value: bool, is_worker: bool) -> PyResult<Self> {
         let pickle = py.import("_pickle")?;
         Ok(Self {
             by_value,
+            is_worker,
             dumps: pickle.getattr("dumps")?.unbind(),
             loads: pickle.getattr("loads")?.unbind(),
             pickling_error: pickle.getattr("PicklingError")?.unbind(),
@@ -74,18 +86,19 @@ impl Pickling {
         } else {
             self.dumps.bind(py).call1((value, PROTOCOL))
         };
-        let mut strangers = Vec::new();
         match first {
             Ok(bytes) => {
                 let bytes = bytes.cast_into::<PyBytes>()?;
-                if self.find_strangers(py, bytes.as_bytes(), &mut strangers)? == 0 {
+                if self.is_readable(py, bytes.as_bytes())? {
                     return Ok(bytes);
                 }
             }
             Err(error) if self.may_be_by_value(py, &error) => {}
             Err(error) => return Err(error),
         }
-        self.pickle_by_value(value, strangers)
+        let slower = py.import("raddle._by_value")?;
+        let bytes = slower.call_method1(intern!(py, "dumps_by_value"), (value, self.is_worker))?;
+        Ok(bytes.cast_into::<PyBytes>()?)
     }
 
     /// Whether an error of the pickler may be for want of what only the slower one can do.
@@ -96,32 +109,25 @@ impl Pickling {
             || error.is_instance_of::<PyModuleNotFoundError>(py)
     }
 
-    fn pickle_by_value<'py>(
-        &self,
-        value: &Bound<'py, PyAny>,
-        mut strangers: Vec<String>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let py = value.py();
-        loop {
-            let arguments = (value, &strangers);
-            let bytes = self.module.bind(py).call_method1(intern!(py, "dumps_by_value"), arguments)?;
-            let bytes = bytes.cast_into::<PyBytes>()?;
-            // What was copied may name more that has to be.
-            if self.find_strangers(py, bytes.as_bytes(), &mut strangers)? == 0 {
-                return Ok(bytes);
+    /// Whether the other process can import all that a pickle names.
+    fn is_readable(&self, py: Python<'_>, pickle: &[u8]) -> PyResult<bool> {
+        for (module, name) in named_globals(pickle) {
+            let is_there = if module == "__main__" {
+                self.is_worker && self.has_come(py, name)?
+            } else {
+                self.is_importable_module(py, module)?
+            };
+            if !is_there {
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
-    /// Adds the modules that a pickle names and that another process cannot import; says how many are new.
-    fn find_strangers(&self, py: Python<'_>, pickle: &[u8], strangers: &mut Vec<String>) -> PyResult<usize> {
-        let before = strangers.len();
-        for module in named_modules(pickle) {
-            if !strangers.iter().any(|known| known == module) && !self.is_importable_module(py, module)? {
-                strangers.push(module.to_owned());
-            }
-        }
-        Ok(strangers.len() - before)
+    /// Whether a name of this worker's `__main__` is of the program's.
+    fn has_come(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
+        let first = name.split('.').next().unwrap_or_default();
+        py.import("raddle._main_globals")?.call_method1(intern!(py, "has_come"), (first,))?.extract()
     }
 
     fn is_importable_module(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
@@ -135,4 +141,25 @@ impl Pickling {
         }
         Ok(is)
     }
+}
+
+/// Pickles a value as a task of the default pool is pickled.
+#[pyfunction]
+#[pyo3(name = "pickle")]
+pub(crate) fn pickle_once<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    Pickling::new(value.py(), true)?.pickle(value)
+}
+
+/// The modules and names that a pickle names; the name is empty for a module itself.
+#[pyfunction]
+#[pyo3(name = "named_globals")]
+pub(crate) fn named_globals_of(pickle: &[u8]) -> Vec<(&str, &str)> {
+    named_globals(pickle)
+}
+
+/// A number that changes when an attribute of a class does; 0 if it has none.
+#[pyfunction]
+pub(crate) fn type_version(class: &Bound<'_, PyType>) -> u32 {
+    // SAFETY: the interpreter is held, and the class is alive.
+    unsafe { (*class.as_type_ptr()).tp_version_tag }
 }

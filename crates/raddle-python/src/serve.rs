@@ -38,7 +38,7 @@ pub(crate) fn serve(
     // SAFETY: the caller hands both descriptors over, and uses them no more.
     let (mapping, bell) = unsafe { (OwnedFd::from_raw_fd(mapping_fd), OwnedFd::from_raw_fd(bell_fd)) };
     let mapping = Mapping::open(mapping, words)?;
-    let pickling = Pickling::new(py, by_value)?;
+    let pickling = Pickling::of_worker(py, by_value)?;
     let mut handler = PythonHandler::new(py, &pickling, context);
     handler.initialize = Some(initialize);
     handler.bell = Some(File::from(bell));
@@ -56,6 +56,8 @@ pub(crate) struct PythonHandler<'a, 'py> {
     context: Vec<Py<PyAny>>,
     /// By what the program is woken where it does not wait for replies.
     bell: Option<File>,
+    /// Of the process that serves the seat.
+    generation: u32,
 }
 
 /// A function: its bytes until it is needed.
@@ -115,6 +117,10 @@ impl Handler for PythonHandler<'_, '_> {
 
     fn rest(&mut self, wait: &mut (dyn FnMut() + Send)) {
         self.py.detach(wait);
+        // Of the user's: the worker itself has none that raise.
+        if let Err(error) = self.py.check_signals() {
+            error.write_unraisable(self.py, None);
+        }
     }
 }
 
@@ -127,7 +133,15 @@ struct Called<'py> {
 
 impl<'a, 'py> PythonHandler<'a, 'py> {
     pub(crate) fn new(py: Python<'py>, pickling: &'a Pickling, context: Vec<Py<PyAny>>) -> Self {
-        Self { py, pickling, definitions: HashMap::new(), initialize: None, context, bell: None }
+        Self {
+            py,
+            pickling,
+            definitions: HashMap::new(),
+            initialize: None,
+            context,
+            bell: None,
+            generation: raddle::os::fork_generation(),
+        }
     }
 
     /// Runs one call, with these definitions.
@@ -179,7 +193,7 @@ impl<'a, 'py> PythonHandler<'a, 'py> {
         body: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if values.is_empty() {
-            return body();
+            return self.in_this_process(body());
         }
         let here = copy_context(self.py)?;
         let in_context = || {
@@ -187,9 +201,21 @@ impl<'a, 'py> PythonHandler<'a, 'py> {
                 let Some(variable) = self.context.get(*place) else { continue };
                 set_variable(variable.bind(self.py), value)?;
             }
-            body().map(Bound::unbind)
+            self.in_this_process(body()).map(Bound::unbind)
         };
         in_copy_of(self.py, Some(&here), in_context).map(|value| value.into_bound(self.py))
+    }
+
+    /// Gives the result of the user's function, unless this is a child of the worker that the function has forked and that
+    /// returns as well: the seat is not the child's, so it ends here.
+    fn in_this_process(&self, result: PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        if raddle::os::fork_generation() == self.generation {
+            return result;
+        }
+        let error = result.err().map(|error| error.into_value(self.py));
+        let ended = self.py.import("raddle._forked").and_then(|forked| forked.call_method1("leave", (error,)));
+        drop(ended);
+        std::process::abort()
     }
 
     fn run_chunk(&self, called: Called<'py>, reply: &mut Vec<u8>) -> PyResult<u16> {

@@ -1,4 +1,4 @@
-//! Which modules a pickle names: the classes and functions in it that the other process has to import.
+//! What a pickle names: the classes and functions in it that the other process has to import.
 //!
 //! Source: the opcodes of `pickletools` in CPython. Invariant: it reads the pickle once from the front, believes no length in
 //! it, and runs nothing.
@@ -45,8 +45,9 @@ fn operand(opcode: u8) -> Operand {
     }
 }
 
-/// The modules that a pickle of protocol 4 or 5 names, each once; as far as it can be read.
-pub(crate) fn named_modules(pickle: &[u8]) -> Vec<&str> {
+/// What a pickle of protocol 4 or 5 names, a module and a name in it, each once; as far as it can be read. The name is empty
+/// for a module itself.
+pub(crate) fn named_globals(pickle: &[u8]) -> Vec<(&str, &str)> {
     let mut reader = Reader { rest: pickle, memo: Vec::new(), last: [None; 2], imports: false, found: Vec::new() };
     // Most pickles name nothing, and one without this byte certainly does not.
     if pickle.contains(&STACK_GLOBAL) || pickle.contains(&GLOBAL) {
@@ -63,7 +64,7 @@ struct Reader<'a> {
     last: [Option<&'a [u8]>; 2],
     /// Whether the function pushed last imports the module whose name is pushed next.
     imports: bool,
-    found: Vec<&'a str>,
+    found: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Reader<'a> {
@@ -92,12 +93,13 @@ impl<'a> Reader<'a> {
             STACK_GLOBAL => {
                 let [module, name] = self.last;
                 self.push(None);
-                self.note(module);
+                self.note(module, name);
                 self.imports = name == Some(b"subimport");
             }
             GLOBAL => {
                 self.push(None);
-                self.note(data.split(|byte| *byte == b'\n').next());
+                let mut lines = data.split(|byte| *byte == b'\n');
+                self.note(lines.next(), lines.next());
             }
             _ => self.push(None),
         }
@@ -121,14 +123,15 @@ impl<'a> Reader<'a> {
         // `cloudpickle` names a module that it does not copy by this function's argument.
         if self.imports && string.is_some() {
             self.imports = false;
-            self.note(string);
+            self.note(string, Some(b""));
         }
     }
 
-    fn note(&mut self, module: Option<&'a [u8]>) {
-        let Some(module) = module.and_then(|name| std::str::from_utf8(name).ok()) else { return };
-        if !self.found.contains(&module) {
-            self.found.push(module);
+    fn note(&mut self, module: Option<&'a [u8]>, name: Option<&'a [u8]>) {
+        let text = |bytes: Option<&'a [u8]>| bytes.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let (Some(module), Some(name)) = (text(module), text(name)) else { return };
+        if !self.found.contains(&(module, name)) {
+            self.found.push((module, name));
         }
     }
 }

@@ -1,0 +1,72 @@
+"""What has come by value, made again: functions of ``__main__`` and the globals that they use.
+
+In a worker all functions of the program's ``__main__`` live in one module of that name, as in the
+program, so that an initializer and the tasks after it see the same globals. What has come with one
+task stays for the next: a global is set again only when what the program sends for it has changed.
+"""
+
+from __future__ import annotations
+
+import marshal
+import sys
+from _pickle import loads
+from importlib import import_module
+from types import CellType, FunctionType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import Any
+
+#: The bytes that last came for each global of ``__main__``.
+_came: dict[str, bytes] = {}
+
+
+def main_globals() -> dict[str, Any]:
+    """Return the globals of this process's ``__main__``."""
+    return sys.modules["__main__"].__dict__
+
+
+def has_come(name: str) -> bool:
+    """Return whether this global of ``__main__`` came from the program."""
+    return name in _came
+
+
+def unpack(definitions: dict[str, bytes], body: bytes) -> object:
+    """Set the globals that have changed, and load what needs them."""
+    for name, pickled in definitions.items():
+        before = _came.get(name)
+        if before == pickled:
+            continue
+        # What the worker has set itself under this name stays until the program changes its own.
+        if before is not None or name not in main_globals():
+            main_globals()[name] = loads(pickled)
+        _came[name] = pickled
+    return loads(body)
+
+
+def make_function(code: bytes, modules: list[str]) -> FunctionType:
+    """Make a function of ``__main__`` from its code; `set_function` makes it complete.
+
+    The modules are those that it uses through their packages.
+    """
+    for module in modules:
+        import_module(module)
+    loaded: CodeType = marshal.loads(code)
+    cells = tuple(CellType() for _ in loaded.co_freevars)
+    where = main_globals()
+    where.setdefault("__builtins__", __builtins__)
+    return FunctionType(loaded, where, loaded.co_name, None, cells or None)
+
+
+def set_function(
+    function: FunctionType, state: tuple[dict[str, Any], list[tuple[Any, ...]], dict[str, Any]]
+) -> None:
+    """Give a function its attributes, and its cells what they contain: a tuple of one or none."""
+    attributes, contents, others = state
+    for name, value in attributes.items():
+        setattr(function, name, value)
+    function.__dict__.update(others)
+    for cell, content in zip(function.__closure__ or (), contents):
+        if content:
+            (cell.cell_contents,) = content

@@ -1,0 +1,390 @@
+"""A program whose functions and classes live in ``__main__``, and a worker that has none of them.
+
+Each check gets a worker process of its own. The program writes one line of JSON: what became of
+each check, by its name.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures.thread
+import dataclasses
+import enum
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from raddle._native import Codec
+
+WORKER = """
+import sys, struct
+sys.modules["__main__"] = type(sys)("__main__")
+from raddle._native import Codec
+codec = Codec(True, True)
+source, sink = sys.stdin.buffer, sys.stdout.buffer
+sys.stdout = sys.stderr
+while head := source.read(8):
+    kind, reply = codec.run(source.read(struct.unpack("<Q", head)[0]))
+    sink.write(struct.pack("<QH", len(reply), kind) + reply)
+    sink.flush()
+"""
+
+CHECKS: dict[str, Callable[[], None]] = {}
+codec = Codec()
+
+
+class Worker:
+    """A process that runs calls one after the other."""
+
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen([sys.executable, "-c", WORKER], stdin=pipe, stdout=pipe)
+
+    def __call__(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        call = codec.call(function, args, kwargs or None)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(struct.pack("<Q", len(call)) + call)
+        self._process.stdin.flush()
+        length, kind = struct.unpack("<QH", self._process.stdout.read(10))
+        return codec.value(kind, self._process.stdout.read(length))
+
+    def end(self) -> None:
+        self._process.communicate()
+
+
+run: Worker
+
+
+def check(function: Callable[[], None]) -> Callable[[], None]:
+    CHECKS[function.__name__] = function
+    return function
+
+
+# --- Globals ---------------------------------------------------------------------------------
+
+state: Any = None
+cache: dict[Any, Any] = {}
+number = 1
+
+
+def initialize(value: Any) -> None:
+    global state
+    state = value
+
+
+def read() -> Any:
+    return state, number
+
+
+def remember(key: Any) -> int:
+    cache[key] = True
+    return len(cache)
+
+
+@check
+def an_initializer_and_tasks_share_globals() -> None:
+    run(initialize, 7)
+    assert run(read) == (7, 1)
+
+
+@check
+def changed_globals_are_seen_and_do_not_undo_what_the_worker_set() -> None:
+    global number, state
+    run(initialize, 7)
+    number = 2
+    assert run(read) == (7, 2)
+    state = "changed here"
+    assert run(read) == ("changed here", 2)
+    number, state = 1, None
+
+
+@check
+def a_cache_of_the_worker_lives_from_task_to_task() -> None:
+    assert [run(remember, key) for key in range(3)] == [1, 2, 3]
+    cache["of the program"] = True
+    assert run(remember, 4) == 2
+    cache.clear()
+
+
+# --- Functions -------------------------------------------------------------------------------
+
+
+def factorial(n: int) -> int:
+    return 1 if n < 2 else n * factorial(n - 1)
+
+
+def is_even(n: int) -> bool:
+    return n == 0 or is_odd(n - 1)
+
+
+def is_odd(n: int) -> bool:
+    return n != 0 and is_even(n - 1)
+
+
+def with_everything(a: int, /, b: int = 2, *rest: int, c: int = 3, **more: int) -> Any:
+    """What it does."""
+    return a, b, rest, c, more
+
+
+def uses_a_submodule() -> str:
+    return concurrent.futures.thread.__name__ + os.path.join("a", "b")
+
+
+def makes_a_class() -> Any:
+    class Local:
+        value = number
+
+    return Local.value
+
+
+def generate(count: int) -> Iterator[int]:
+    yield from range(count)
+
+
+@check
+def functions_call_one_another() -> None:
+    assert run(factorial, 5) == 120
+    assert run(is_even, 10) is True
+    assert run(lambda: (lambda: is_odd(3))()) is True
+    assert run(uses_a_submodule) == "concurrent.futures.threada/b"
+    assert run(makes_a_class) == 1
+    assert run(lambda: list(generate(3))) == [0, 1, 2]
+
+
+@check
+def a_function_is_as_it_was() -> None:
+    assert run(with_everything, 1, 5, 6, d=7) == (1, 5, (6,), 3, {"d": 7})
+    names = ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__")
+    seen = run(lambda: [getattr(with_everything, name) for name in names])
+    assert seen == [getattr(with_everything, name) for name in names]
+
+
+@check
+def closures_keep_what_they_hold() -> None:
+    def count_down(n: int) -> int:
+        return held if n == 0 else count_down(n - 1)
+
+    held = 3
+    assert run(count_down, 4) == 3
+    held = 4
+    assert run(count_down, 4) == 4
+
+    def unbound() -> Any:
+        return later
+
+    try:
+        run(unbound)
+    except NameError:
+        pass
+    else:
+        raise AssertionError("an empty cell has a value")
+    later = 1
+    assert run(unbound) == later
+
+
+@check
+def a_function_that_comes_back_is_the_programs_own() -> None:
+    assert run(lambda: is_even) is is_even
+    assert run(lambda: lambda x: x + number)(1) == 2
+
+
+@check
+def plain_functions_need_no_cloudpickle() -> None:
+    assert run(lambda: "cloudpickle" in sys.modules) is False
+
+
+@check
+def what_cannot_be_sent_is_named() -> None:
+    try:
+        run(takes_lock)
+    except TypeError as error:
+        assert "lock" in str(error)
+        notes = getattr(error, "__notes__", ["the global 'lock'"])
+        assert "the global 'lock'" in notes[0]
+    else:
+        raise AssertionError("a lock was pickled")
+
+
+lock = threading.Lock()
+
+
+def takes_lock() -> None:
+    lock.acquire()
+
+
+# --- Classes ---------------------------------------------------------------------------------
+
+
+class Base:
+    limit = 3
+
+    def name(self) -> str:
+        return shown(type(self).__name__)
+
+
+class Counter(Base):
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def up(self) -> Counter:
+        self.count += 1
+        return self
+
+    class Inner:
+        pass
+
+
+def shown(name: str) -> str:
+    return name.lower()
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    label: str = "none"
+
+
+Pair = collections.namedtuple("Pair", "first second")
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Failure(Exception):
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code, text)
+        self.code = code
+
+
+def fail() -> None:
+    raise Failure(3, "no")  # the line that the traceback shows
+
+
+@check
+def instances_come_back_as_of_the_programs_classes() -> None:
+    counter = run(Counter.up, Counter(3))
+    assert type(counter) is Counter and counter.count == 4
+    assert run(Counter(1).up).count == 2
+    assert run(lambda point: Point(point.x + 1), Point(1)) == Point(2)
+    assert run(lambda pair: pair, Pair(1, 2)) == Pair(1, 2)
+    assert run(lambda colour: colour, Colour.RED) is Colour.RED
+    assert type(run(Counter.Inner)) is Counter.Inner
+    assert run(lambda: Counter) is Counter
+
+
+@check
+def a_changed_class_is_seen() -> None:
+    global shown
+    assert run(Counter(1).name) == "counter"
+    assert run(lambda: Counter(1).limit) == 3
+    Base.limit = 4
+    assert run(lambda: Counter(1).limit) == 4
+    before, shown = shown, str.upper  # type: ignore[assignment]
+    assert run(Counter(1).name) == "COUNTER"
+    shown = before
+
+
+@check
+def an_exception_class_of_the_program_is_caught() -> None:
+    try:
+        run(fail)
+    except Failure as error:
+        assert error.code == 3
+        assert "the line that the traceback shows" in str(error.__cause__)
+    else:
+        raise AssertionError("nothing was raised")
+
+
+class Left:
+    other: Any
+
+
+class Right:
+    other: Any = Left
+
+
+Left.other = Right
+
+
+@check
+def classes_that_need_one_another_are_sent() -> None:
+    assert run(lambda: Left.other.other is Left) is True
+    assert run(lambda left: type(left).other.__name__, Left()) == "Right"
+
+
+@check
+def classes_that_no_name_leads_to_are_sent() -> None:
+    class Local:
+        value = 5
+
+    assert run(lambda local: local.value, Local()) == 5
+    assert isinstance(run(Local), Local)
+
+
+@check
+def a_name_bound_anew_is_the_new_one() -> None:
+    global Point
+    old, old_class = Point(1), Point
+
+    @dataclasses.dataclass
+    class Point:  # type: ignore[no-redef]
+        x: int
+        added: int = 9
+
+    Point.__qualname__ = "Point"
+    assert run(lambda: Point(1).added) == 9
+    assert type(run(lambda: Point(1))) is Point
+    assert run(lambda point: point.label, old) == "none"
+    Point = old_class  # type: ignore[misc]
+
+
+@check
+def an_error_in_a_global_is_told_again() -> None:
+    global number
+    number = Unloadable()  # type: ignore[assignment]
+    for _ in range(2):
+        try:
+            run(read)
+        except Exception as error:
+            assert "not here" in str(error), error
+        else:
+            raise AssertionError("nothing was raised")
+    number = 1
+    assert run(read) == (None, 1)
+
+
+class Unloadable:
+    def __reduce__(self) -> Any:
+        return refuse, (os.getpid(),)
+
+
+def refuse(pid: int) -> int:
+    if os.getpid() != pid:
+        raise ValueError("not here")
+    return 1
+
+
+def main() -> None:
+    global run
+    outcomes = {}
+    for name, function in CHECKS.items():
+        run = Worker()
+        try:
+            function()
+            outcomes[name] = ""
+        except BaseException:
+            outcomes[name] = traceback.format_exc()
+        finally:
+            run.end()
+    print(json.dumps(outcomes))
+
+
+if __name__ == "__main__":
+    main()
