@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from start_remote import KINDS, Crew, changed, obey
 
-from raddle import _launch, _launch_template
+from raddle import _launch, _launch_template, _native
 
 Make = Callable[..., Crew]
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
@@ -379,7 +379,7 @@ def test_an_interrupted_question_does_not_answer_the_next(
     first.leave()
     process.join()
     with monkeypatch.context() as patched:
-        patched.setattr(_launch_template, "receive", _interrupted)
+        patched.setattr(_native, "receive_message", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             process.exitcode  # noqa: B018 - it asks
     second.begin("__import__('os')._exit(7)")

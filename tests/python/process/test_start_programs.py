@@ -78,6 +78,8 @@ def test_a_forked_child_makes_a_template_of_its_own_and_leaves_the_parents_alone
     source = f"""
         {POOL}
         ours = pool.submit(os.getppid).result()
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # Newer Pythons warn of forking threads.
         child = os.fork()
         if child == 0:
             with futures.ProcessPoolExecutor(1) as own:
