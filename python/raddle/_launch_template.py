@@ -7,16 +7,12 @@ child of the program has none, and makes its own.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import _socket
 import _thread
-import fcntl
 import marshal
 import os
-import select
 import sys
 
 from . import _imports, _native
-from ._template import receive, send
 from ._worker import Setup, process_name
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
@@ -26,8 +22,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: What the template runs: the package from where it is in the program, whatever else has its name.
+#: It keeps no directory busy, and needs none that may be gone.
 _CODE = """\
-import sys
+import posix, sys
+posix.chdir("/")
 import _frozen_importlib as loading, _frozen_importlib_external as files
 sys.path[:] = filter(None, sys.path)
 spec = files.PathFinder.find_spec("raddle", [sys.argv[1]])
@@ -36,7 +34,6 @@ spec.loader.exec_module(module)
 from raddle._template import main
 main(int(sys.argv[2]))
 """
-_FIRST_FREE = 3
 
 
 class TemplateEnded(OSError):
@@ -47,42 +44,44 @@ class _Template:
     """The program's side of the template process."""
 
     def __init__(self) -> None:
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        self._control = ours
+        self._control, theirs = _native.channel()
         #: Held from a request to its reply; the collector may run `close` of a launcher within.
         self._lock = _thread.RLock()
         self._requests = 0
         try:
-            self._pid = _spawn(theirs.fileno())
+            self._pid = _spawn(theirs)
         except BaseException:
-            ours.close()
+            os.close(self._control)
             raise
         finally:
-            theirs.close()
+            os.close(theirs)
         self._process = _native.open_process(self._pid)
 
     def tell(self, *message: Any, descriptors: tuple[int, ...] = ()) -> None:
         """Send what has no reply; if the template is gone the next question finds it out."""
         with self._lock:
-            try:
-                send(self._control, (0, *message), descriptors)
-            except OSError:
-                pass
+            if self._control >= 0:
+                try:
+                    _native.send_message(self._control, marshal.dumps((0, *message)), descriptors)
+                except OSError:
+                    pass
 
     def ask(self, *message: Any) -> tuple[tuple[Any, ...], list[int]]:
         """Send a request and wait for the reply, and what comes with it."""
         with self._lock:
+            if self._control < 0:
+                raise self._ended()
             self._requests += 1
             number = self._requests
             try:
-                send(self._control, (number, *message))
+                _native.send_message(self._control, marshal.dumps((number, *message)))
                 return self._reply(number)
             except (BrokenPipeError, ConnectionResetError):
                 raise self._ended() from None
 
     def _reply(self, number: int) -> tuple[tuple[Any, ...], list[int]]:
         while True:
-            data, descriptors = receive(self._control)
+            data, descriptors = _native.receive_message(self._control)
             if not data:
                 raise self._ended()
             of, *reply = marshal.loads(data)
@@ -100,18 +99,25 @@ class _Template:
 
     def end(self) -> None:
         """End the process, and with it every worker that is left."""
-        self._control.close()
         try:
             _native.signal_process(self._process, _signal.SIGKILL)
             os.waitpid(self._pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass  # Somebody else has waited for it.
-        os.close(self._process)
+        with self._lock:
+            self._close()
 
     def forget(self) -> None:
         """Leave the template to the parent, in a forked child."""
-        self._control.close()
-        os.close(self._process)
+        # Whoever held it is not here.
+        self._lock = _thread.RLock()
+        self._close()
+
+    def _close(self) -> None:
+        control, self._control = self._control, -1
+        if control >= 0:
+            os.close(control)
+            os.close(self._process)
 
 
 def _spawn(control: int) -> int:
@@ -124,7 +130,7 @@ def _spawn(control: int) -> int:
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     words = [sys.executable, *interpreter_flags(), "-c", _CODE, home, str(os.getpid())]
     # Apart from the standard ones, which may be closed in the program.
-    apart = fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    apart = _native.duplicate(control)
     try:
         return os.posix_spawn(
             sys.executable,
@@ -218,9 +224,7 @@ class WorkerProcess:
             pass  # It has ended.
 
     def _wait(self, timeout: float | None) -> bool:
-        watched = select.poll()
-        watched.register(self._descriptor, select.POLLIN)
-        return bool(watched.poll(None if timeout is None else max(0.0, timeout) * 1000))
+        return _native.wait_readable((self._descriptor,), timeout)[0]
 
     def forget(self) -> None:
         """Note that nobody is going to ask the template for its end again."""
@@ -332,7 +336,7 @@ def _write(descriptor: int, data: bytes) -> None:
 def _duplicate(descriptor: int) -> int:
     """Return another descriptor of the same; of nothing if that is closed."""
     try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+        return _native.duplicate(descriptor)
     except OSError:
         return os.open(os.devnull, os.O_RDWR)
 

@@ -9,13 +9,9 @@ of which a forked child may hold the socket too. When it ends the system kills i
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import _socket
-import fcntl
 import gc
 import marshal
 import os
-import select
-import sys
 
 from . import _native, _worker
 
@@ -25,19 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-#: The longest request or reply; more than a stack of `_STACK_BYTES` takes.
-MESSAGE_BYTES = 1 << 17
-#: How many descriptors a pool hands over when it opens: of its setup, the working directory,
-#: standard output and error output, the mapping and the bell.
-HANDED = 6
+#: Of a stack that a worker left; so much fits into a message.
 _STACK_BYTES = 1 << 16
-_FIRST_FREE = 3
 
 
 class Template:
     """The process that forks, with what it has been given."""
 
-    def __init__(self, control: _socket.socket, program: int) -> None:
+    def __init__(self, control: int, program: int) -> None:
         self._control = control
         self._program = program
         #: For each pool what it handed over.
@@ -49,24 +40,24 @@ class Template:
 
     def serve(self) -> None:
         """Do what the program asks for until it is gone."""
-        watched = select.poll()
-        watched.register(self._control, select.POLLIN)
-        watched.register(self._program, select.POLLIN)
         while True:
-            ready = dict(watched.poll())
-            if self._program in ready:
+            _, is_over = _native.wait_readable((self._control, self._program))
+            if is_over:
                 return
-            request, descriptors = receive(self._control)
+            request, descriptors = _native.receive_message(self._control)
             if not request:
                 return
             self._answer(marshal.loads(request), descriptors)
+
+    def _reply(self, *reply: Any, handed: Sequence[int] = ()) -> None:
+        _native.send_message(self._control, marshal.dumps(reply), handed)
 
     def _answer(self, request: tuple[Any, ...], descriptors: list[int]) -> None:
         number, what, *details = request
         if what == "start":
             self._start(number, *details)
         elif what == "reap":
-            send(self._control, (number, *self._reap(*details)))
+            self._reply(number, *self._reap(*details))
         elif what == "forget":
             self._ends.pop(details[0], None)
         elif what == "open":
@@ -88,11 +79,11 @@ class Template:
         except OSError as error:
             if stack >= 0:
                 os.close(stack)
-            send(self._control, (request, None, error.errno, error.strerror))
+            self._reply(request, None, error.errno, error.strerror)
             return
         self._stacks[pid] = stack
         self._ends.pop(pid, None)
-        send(self._control, (request, pid, None, None), [process])
+        self._reply(request, pid, None, None, handed=(process,))
         os.close(process)
 
     def _become_worker(
@@ -103,9 +94,8 @@ class Template:
         try:
             given = self._pools.pop(pool)
             others = [each for descriptors in self._pools.values() for each in descriptors]
-            for descriptor in [*others, *self._stacks.values(), self._program]:
+            for descriptor in [*others, *self._stacks.values(), self._program, self._control]:
                 os.close(descriptor)
-            self._control.close()
             code = _worker.run_forked(given, template, stack, *details)
         finally:
             os._exit(code)
@@ -131,24 +121,6 @@ def _open_child(pid: int) -> int:
         raise
 
 
-def send(
-    control: _socket.socket, message: tuple[Any, ...], descriptors: Sequence[int] = ()
-) -> None:
-    """Send one message, with what it hands over."""
-    handed = b"".join(number.to_bytes(4, sys.byteorder) for number in descriptors)
-    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, handed)] if handed else []
-    control.sendmsg([marshal.dumps(message)], ancillary)
-
-
-def receive(control: _socket.socket) -> tuple[bytes, list[int]]:
-    """Receive one message, empty at the end, and the descriptors that came with it."""
-    space = _socket.CMSG_SPACE(4 * HANDED)
-    message, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
-    handed = b"".join(data for _, kind, data in ancillary if kind == _socket.SCM_RIGHTS)
-    starts = range(0, len(handed), 4)
-    return message, [int.from_bytes(handed[at : at + 4], sys.byteorder) for at in starts]
-
-
 def _own_program(program: int) -> int | None:
     """Return a descriptor of the program of this number, if it is there and this is its child."""
     try:
@@ -162,7 +134,7 @@ def main(program: int) -> None:
     """Serve the program of this number, whose socket is the standard input."""
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGINT])
-    control = _socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE))
+    control = _native.duplicate(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

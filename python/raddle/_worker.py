@@ -80,6 +80,7 @@ def prepare() -> None:
     """Load, in the template, what every worker needs."""
     import atexit  # noqa: F401
     import faulthandler  # noqa: F401
+    import resource  # noqa: F401
 
     from . import _pickling  # noqa: F401
 

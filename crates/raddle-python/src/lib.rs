@@ -59,7 +59,10 @@ mod _native {
     #[pymodule_export]
     use crate::host::ThreadBodyEntry;
     #[pymodule_export]
-    use crate::launch::{die_with_parent, end_with, memory_file, open_process, pickle, signal_process};
+    use crate::launch::{
+        die_with_parent, duplicate, end_with, memory_file, open_channel, open_process, pickle, receive_message,
+        send_message, signal_process, wait_readable,
+    };
     #[pymodule_export]
     use crate::locks::{Lock, RLock};
     #[pymodule_export]

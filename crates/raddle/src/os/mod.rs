@@ -1,5 +1,7 @@
 //! All calls to the operating system; another system needs one more file beside `linux.rs`.
 
+#[cfg(all(target_os = "linux", not(loom)))]
+pub mod channel;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
