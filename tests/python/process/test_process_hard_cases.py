@@ -109,6 +109,7 @@ def test_a_finalizer_may_submit_at_any_moment(make_default):
             assert pool.submit(tasks.square, number).result() == number * number
     finally:
         gc.set_threshold(*threshold)
+        gc.collect()
     assert later and [future.result() for future in later] == [25] * len(later)
 
 
@@ -355,46 +356,15 @@ def test_a_worker_in_a_session_of_its_own_ends_with_the_program():
         program.wait_nothing_left()
 
 
-def scribble(seed):
-    """Write rubbish over all memory that this worker shares with others."""
-    import ctypes
-    import random
-
-    chance, areas = random.Random(seed), 0
-    with open("/proc/self/maps") as file:
-        for line in file:
-            span, mode, *_rest = line.split()
-            if mode.startswith("rw") and mode.endswith("s") and "memfd" in line:
-                start, end = (int(word, 16) for word in span.split("-"))
-                size = end - start
-                areas += 1
-                for _ in range(20_000):
-                    place = start + chance.randrange(size // 8) * 8
-                    ctypes.c_uint64.from_address(place).value = chance.getrandbits(64)
-                for place in range(start, min(end, start + 65_536), 8):
-                    ctypes.c_uint64.from_address(place).value = chance.getrandbits(64)
-    assert areas, "there was something to write over"
-    return "scribbled"
-
-
 SCRIBBLED = """
-    from test_process_hard_cases import scribble
-    for seed in range(6):
+    for seed in range(8):
         pool = futures.ProcessPoolExecutor(2, on_crash="{on_crash}")
         assert pool.submit(tasks.square, 3).result() == 9
         waiting = [pool.submit(tasks.square, n) for n in range(20)]
-        bad = pool.submit(scribble, seed)
+        bad = pool.submit(tasks.scribble, seed)
         more = [pool.submit(tasks.square, n) for n in range(200)]
-        done = 0
         for future in [*waiting, bad, *more]:
-            try:
-                future.result(timeout=5)
-            except Exception:
-                pass
-            done += 1
-        for future in [*waiting, bad, *more]:
-            future.kill()
-        assert done == 221
+            future.exception()
         pool.kill_workers()
         pool.shutdown(wait=True)
         say("shut down")
@@ -402,12 +372,11 @@ SCRIBBLED = """
 
 
 @pytest.mark.parametrize("on_crash", ["isolate", "break"])
-@pytest.mark.timeout(120)
 def test_rubbish_in_shared_memory_does_not_bring_the_program_down(on_crash):
     with MarkedProgram(SCRIBBLED.format(on_crash=on_crash)) as program:
         assert program.wait() == 0, program.errors
         program.wait_nothing_left()
-        assert program.output == ["shut down"] * 6
+        assert program.output == ["shut down"] * 8
 
 
 # systems at their limits

@@ -204,7 +204,7 @@ def test_a_generator_cannot_travel_and_its_future_says_so(make_default):
 
 
 @pytest.mark.parametrize("function", [tasks.square, lambda number: number * number])
-def test_a_function_is_pickled_once_for_a_whole_map(make_default, function):
+def test_a_function_is_not_pickled_for_each_item_of_a_map(make_default, function):
     class Counted:
         pickled = 0
 
@@ -216,7 +216,7 @@ def test_a_function_is_pickled_once_for_a_whole_map(make_default, function):
             return make_caller, (function,)
 
     assert list(make_default(2).map(Counted(), range(50))) == [n * n for n in range(50)]
-    assert Counted.pickled == 1
+    assert Counted.pickled <= 2, "once by each pickler at most, not for each item"
 
 
 def make_caller(function):
