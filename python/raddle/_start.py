@@ -87,7 +87,12 @@ def end_at_once(pools: list[_native.ProcessPoolHandle]) -> None:
 
 
 def wait_after_interrupt(pools: list[Handle]) -> None:
-    """Cancel what has not begun and wait for the rest, which a further Ctrl-C gives up."""
+    """Cancel what has not begun, and end the workers of processes.
+
+    Threads are waited for, unless a further Ctrl-C gives them up.
+    """
+    end_at_once([pool for pool in pools if isinstance(pool, _native.ProcessPoolHandle)])
+    pools = [pool for pool in pools if isinstance(pool, _native.PoolHandle)]
     try:
         cancelled = sum(pool.close(True) for pool in pools)
         running = sum(pool.statistics()[1] for pool in pools)

@@ -218,6 +218,9 @@ def serve(
     try:
         context = start.find(variables)
         _native.serve(mapping, words, seat, bell, start, by_value, context)
+    except SystemExit as asked:
+        # Of a signal handler of the user's, while there was no task.
+        return asked.code if isinstance(asked.code, int) else int(asked.code is not None)
     except BaseException:
         sys.excepthook(*sys.exc_info())
         return FAILED

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -42,7 +43,11 @@ pub(crate) fn serve(
     let mut handler = PythonHandler::new(py, &pickling, context);
     handler.initialize = Some(initialize);
     handler.bell = Some(File::from(bell));
-    worker::serve(&mapping, seat, &mut handler)
+    let served = worker::serve(&mapping, seat, &mut handler);
+    if let Some(error) = handler.raised.take() {
+        return Err(error);
+    }
+    served
         .map_err(|corrupt| PyRuntimeError::new_err(format!("the memory shared with the program is damaged: {corrupt}")))
 }
 
@@ -58,6 +63,8 @@ pub(crate) struct PythonHandler<'a, 'py> {
     bell: Option<File>,
     /// Of the process that serves the seat.
     generation: u32,
+    /// What a signal handler of the user's has raised while there was no task.
+    raised: Option<PyErr>,
 }
 
 /// A function: its bytes until it is needed.
@@ -102,24 +109,20 @@ impl Handler for PythonHandler<'_, '_> {
         })
     }
 
-    fn end_forked(&mut self) {
-        for name in ["stdout", "stderr"] {
-            // A stream that cannot be flushed, or is none, has nobody left to tell.
-            let stream = self.py.import("sys").and_then(|sys| sys.getattr(name));
-            let _ = stream.and_then(|stream| stream.call_method0("flush"));
-        }
-    }
-
     fn ring_elsewhere(&mut self) {
         // It fails only if the counter is full: then the program has been told.
         let _ = self.bell.as_mut().map(|bell| bell.write(&1_u64.to_ne_bytes()));
     }
 
-    fn rest(&mut self, wait: &mut (dyn FnMut() + Send)) {
+    fn rest(&mut self, wait: &mut (dyn FnMut() + Send)) -> ControlFlow<()> {
         self.py.detach(wait);
         // Of the user's: the worker itself has none that raise.
-        if let Err(error) = self.py.check_signals() {
-            error.write_unraisable(self.py, None);
+        match self.py.check_signals() {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.raised = Some(error);
+                ControlFlow::Break(())
+            }
         }
     }
 }
@@ -141,6 +144,7 @@ impl<'a, 'py> PythonHandler<'a, 'py> {
             context,
             bell: None,
             generation: raddle::os::fork_generation(),
+            raised: None,
         }
     }
 

@@ -266,6 +266,11 @@ pub(crate) fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Dura
     }
 }
 
+/// Whether a signal of this number is one that somebody else sends, not a fault of the process.
+pub(crate) fn is_by_others(signal: i32) -> bool {
+    [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP, libc::SIGINT].contains(&signal)
+}
+
 /// What the system calls a signal: `SIGKILL`.
 pub(crate) fn signal_name(number: i32) -> Option<&'static str> {
     const NAMES: [(i32, &str); 12] = [

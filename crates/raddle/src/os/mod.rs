@@ -10,7 +10,7 @@ use linux as system;
 #[cfg(not(target_os = "linux"))]
 compile_error!("raddle runs on Linux; another system needs a file beside crates/raddle/src/os/linux.rs");
 
-pub(crate) use system::{signal_name, watch_forks};
+pub(crate) use system::{is_by_others, signal_name, watch_forks};
 #[cfg(not(loom))]
 pub(crate) use system::{
     EventFd, ProcessHandle, SharedMemory, die_with_parent, exit_at_once, futex_wait, futex_wake_one, monotonic_nanoseconds,

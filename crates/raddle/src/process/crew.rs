@@ -25,6 +25,9 @@ use super::ring::Corrupt;
 use crate::os::ProcessHandle;
 use crate::roster::Phase;
 
+/// A task that takes longer keeps no other waiting. A guess: many times what it costs to send one.
+pub(crate) const LONG: Duration = Duration::from_millis(5);
+
 /// Why a worker is being ended before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Doom {
@@ -45,7 +48,7 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     pub(crate) link: Link<Call>,
     pub(crate) process: Option<Process>,
-    pub(crate) is_ready: bool,
+    is_ready: bool,
     /// Why it could not be made ready, in its own words.
     pub(crate) unfit: Option<String>,
     pub(crate) doom: Option<Doom>,
@@ -53,6 +56,8 @@ pub(crate) struct Worker {
     pub(crate) is_leaving: bool,
     /// Tasks that it may still be sent; `None`: as many as there are.
     left: Option<usize>,
+    /// Its task takes long: nothing is put behind it.
+    is_slow: bool,
     defined: HashSet<u64>,
     pace: Pace,
     busy_since: Option<Instant>,
@@ -66,13 +71,18 @@ pub(crate) struct Process {
 }
 
 impl Worker {
+    /// Whether it has said that it is ready for tasks.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
     fn takes_calls(&self) -> bool {
         self.doom.is_none() && self.unfit.is_none() && !self.is_leaving && self.left != Some(0)
     }
 
     fn has_room(&self) -> bool {
         // What was sent to a worker that leaves after so many tasks is not taken back for others: it gets one at a time.
-        let window = if self.left.is_some() { 1 } else { self.pace.window() };
+        let window = if self.left.is_some() || self.is_slow { 1 } else { self.pace.window() };
         self.takes_calls() && self.link.load() < window && self.link.has_room()
     }
 
@@ -127,6 +137,12 @@ pub(crate) struct Crew {
     wanted: usize,
     /// Whether the next call of the queue has to be encoded.
     pub(crate) wants_encoding: bool,
+    /// Calls lie behind others: the supervisor is to look whether those take long.
+    pub(crate) has_behind: bool,
+    /// It does.
+    pub(crate) is_looked_after: bool,
+    /// How often a worker has become ready.
+    pub(crate) readied: u64,
     /// What is not begun has been cancelled, once for all.
     pub(crate) gives_up: bool,
     /// The shortest time limit of any task so far.
@@ -153,6 +169,9 @@ impl Crew {
             idle: 0,
             wanted: 0,
             wants_encoding: false,
+            has_behind: false,
+            is_looked_after: false,
+            readied: 0,
             gives_up: false,
             shortest_limit: None,
             counts: Counts::default(),
@@ -350,6 +369,7 @@ impl Crew {
             doom: None,
             is_leaving: false,
             left: self.tasks_per_worker,
+            is_slow: false,
             defined: HashSet::new(),
             pace: Pace::new(),
             busy_since: None,
@@ -366,6 +386,8 @@ impl Crew {
         if worker.link.load() == 0 {
             worker.pace.begins();
             worker.busy_since = Some(Instant::now());
+        } else {
+            self.has_behind = true;
         }
         if let Some(left) = &mut worker.left {
             *left -= 1;
@@ -438,13 +460,14 @@ impl Crew {
         for worker in self.seats.iter_mut().flatten() {
             let before = came.len();
             // What is left of longer records goes on when the worker has read: then it has rung, or written.
-            let received = worker.link.pump().and_then(|()| Self::receive_from(worker, &mut came));
+            let received = worker.link.pump().and_then(|()| Self::receive_from(worker, &mut came, &mut self.readied));
             if let Err(corrupt) = received {
                 worker.condemn(corrupt);
             }
             let count = came.len() - before;
             if count > 0 {
                 worker.pace.came(count);
+                worker.is_slow = false;
             }
             if worker.link.load() == 0
                 && let Some(since) = worker.busy_since.take()
@@ -456,14 +479,17 @@ impl Crew {
         came
     }
 
-    fn receive_from(worker: &mut Worker, came: &mut Came) -> Result<(), Corrupt> {
+    fn receive_from(worker: &mut Worker, came: &mut Came, readied: &mut u64) -> Result<(), Corrupt> {
         while let Some(received) = worker.link.receive()? {
             match received {
                 Received::Reply(call, reply) => {
                     call.of.came(call.index);
                     came.push((call, reply));
                 }
-                Received::Ready => worker.is_ready = true,
+                Received::Ready => {
+                    worker.is_ready = true;
+                    *readied += 1;
+                }
                 Received::Unfit(reason) => worker.unfit = Some(reason),
             }
         }
@@ -521,6 +547,33 @@ impl Crew {
             worker.link.take_back_all(|call| Some(call.number) != first)
         });
         waiting.collect()
+    }
+
+    /// Takes back what lies behind tasks that take long, and with it what other workers have not begun, so that all of it
+    /// is begun in the order in which it was submitted. Whether calls still lie behind others.
+    pub(crate) fn free_waiting(&mut self, now: u64) -> bool {
+        let mut has_behind = false;
+        let mut must_sort = false;
+        for worker in self.seats.iter_mut().flatten().filter(|worker| worker.doom.is_none() && worker.link.load() > 1) {
+            has_behind = true;
+            let since = worker.link.running().and_then(|(_, since)| since);
+            let is_slow = since.is_some_and(|since| now.saturating_sub(since) >= LONG.as_nanos() as u64);
+            worker.is_slow |= is_slow;
+            must_sort |= is_slow;
+        }
+        if must_sort {
+            let mut waiting = self.take_back_all();
+            waiting.sort_by_key(|call| call.number);
+            waiting.into_iter().rev().for_each(|call| self.push_front(call));
+        }
+        self.has_behind = false;
+        self.is_looked_after = has_behind;
+        has_behind
+    }
+
+    /// Wakes all that have something to do, for the case that their doorbells were written over.
+    pub(crate) fn shake(&self) {
+        self.workers().filter(|worker| worker.link.load() > 0).for_each(|worker| worker.link.shake());
     }
 
     /// Has the worker that runs the task ended, for this reason. What else it has goes elsewhere. `false`: nobody runs it.

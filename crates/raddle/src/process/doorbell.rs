@@ -72,12 +72,24 @@ impl<B: Bell> Doorbell<B> {
             return Rung::Done;
         }
         match self.0.word().swap(AWAKE, Ordering::Relaxed) {
-            ASLEEP => self.0.wake(),
-            ELSEWHERE => return Rung::Elsewhere,
-            // Another ringer was faster; or the word is rubbish, and the other side looks by itself in the end.
-            _ => {}
+            // Another ringer was faster.
+            AWAKE => Rung::Done,
+            ASLEEP => {
+                self.0.wake();
+                Rung::Done
+            }
+            ELSEWHERE => Rung::Elsewhere,
+            // Something has been written over it: there may be a sleeper, here or elsewhere.
+            _ => {
+                self.0.wake();
+                Rung::Elsewhere
+            }
         }
-        Rung::Done
+    }
+
+    /// Wakes the sleeper, whatever the word says: it may have been written over.
+    pub fn shake(&self) {
+        self.0.wake();
     }
 
     /// Blocks until `has_work`, which is asked again at every ring and not after it has said yes, or until `deadline`.

@@ -159,9 +159,14 @@ impl<T> Link<T> {
     /// Wakes the worker if it sleeps and something was written or read.
     pub fn ring(&mut self) {
         if std::mem::take(&mut self.is_bell_due) {
-            // A worker sleeps nowhere else.
+            // A worker sleeps nowhere but there.
             let _ = self.seat.bell.ring();
         }
+    }
+
+    /// Wakes the worker in any case: its doorbell may have been written over.
+    pub fn shake(&self) {
+        self.seat.bell.shake();
     }
 
     /// Takes back the first task of those that `is_wanted`, unless the worker has begun it.

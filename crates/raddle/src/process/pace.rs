@@ -7,7 +7,7 @@ use super::seat::PLACES;
 /// For how long a worker is given work ahead. A guess: several times what it takes until somebody comes who sleeps, short
 /// enough that little has to be taken back.
 const AHEAD: Duration = Duration::from_micros(400);
-/// One that runs, and one that is there when that ends: it can be taken back.
+/// Once it has shown how fast it is: one that runs, and one that is there when that ends. It can be taken back.
 const FEWEST: usize = 2;
 
 /// The pace of one worker.
@@ -22,7 +22,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new() -> Self {
-        Self { window: FEWEST, duration: None, since: Instant::now() }
+        Self { window: 1, duration: None, since: Instant::now() }
     }
 
     /// How many tasks it may have at a time.
@@ -44,6 +44,6 @@ impl Pace {
         self.duration = Some(duration);
         let fitting = (AHEAD.as_nanos() as f64 / duration.max(1.0)) as usize;
         // It at most doubles, so that one short task does not draw hundreds of long ones.
-        self.window = fitting.clamp(FEWEST, (2 * self.window).min(PLACES));
+        self.window = fitting.clamp(FEWEST, (2 * self.window).clamp(FEWEST, PLACES));
     }
 }

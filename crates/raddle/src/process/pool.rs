@@ -233,7 +233,8 @@ impl ProcessPool {
             }
             put(&mut crew);
             let hired = self.dispatch(&mut crew, &mut spent);
-            hired || crew.wants_encoding || crew.shortest_limit.is_some()
+            let must_look = crew.has_behind && !std::mem::replace(&mut crew.is_looked_after, true);
+            hired || crew.wants_encoding || must_look || crew.shortest_limit.is_some()
         };
         drop(spent);
         if is_supervisor_wanted {
@@ -275,7 +276,8 @@ impl ProcessPool {
             let hired = self.dispatch(&mut crew, &mut spent);
             self.settling.fetch_add(came.len(), SeqCst);
             let is_idle = crew.phase != Phase::Open && crew.outstanding() == 0;
-            (came, hired || crew.wants_encoding || is_idle)
+            let must_look = crew.has_behind && !std::mem::replace(&mut crew.is_looked_after, true);
+            (came, hired || crew.wants_encoding || must_look || is_idle)
         };
         drop(spent);
         if is_supervisor_wanted {

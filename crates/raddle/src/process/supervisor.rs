@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use super::crew::{Crew, Doom, Process, Worker};
+use super::crew::{Crew, Doom, LONG, Process, Worker};
 use super::launcher::Started;
 use super::pool::{Order, ProcessPool};
 use super::remote::{Call, Ending};
@@ -23,8 +23,12 @@ use crate::roster::Phase;
 const TICK: Duration = Duration::from_micros(100);
 /// How long a caller who has given up the lead may take to come back before the doorbell is diverted.
 const GRACE: Duration = Duration::from_millis(1);
-/// How many workers may die in a row before they are ready. A guess: one may be killed from outside, three are not.
+/// While there are tasks, the supervisor looks this often in any case: a task may have written over a doorbell.
+const SLOW_LOOK: Duration = Duration::from_secs(1);
+/// How many workers may die in a row before one is ready. A guess: a worker that cannot start fails each time.
 const FAILED_STARTS: u32 = 3;
+/// The same for those that are killed, which somebody may do from outside; or the system, for want of memory.
+const KILLED_STARTS: u32 = 30;
 /// How many calls are encoded in one go.
 const ENCODED_TOGETHER: usize = 16;
 
@@ -32,6 +36,19 @@ const ENCODED_TOGETHER: usize = 16;
 #[derive(Debug, Default)]
 struct Watch {
     failed_starts: u32,
+    killed_starts: u32,
+    /// How many workers had become ready when this was looked at last.
+    readied: u64,
+}
+
+impl Watch {
+    /// A worker has ended before it was ready. Whether too many have.
+    fn has_failed(&mut self, code: i32) -> bool {
+        let was_killed = os::is_by_others(code.saturating_neg());
+        let count = if was_killed { &mut self.killed_starts } else { &mut self.failed_starts };
+        *count += 1;
+        self.failed_starts >= FAILED_STARTS || self.killed_starts >= KILLED_STARTS
+    }
 }
 
 impl ProcessPool {
@@ -45,6 +62,7 @@ impl ProcessPool {
             ended.into_iter().for_each(|pid| self.bury(pid, &mut watch));
             self.start_ordered(&mut watch);
             let next_limit = self.end_overrun();
+            let next_look = self.free_waiting();
             let drained = self.drain();
             self.carry_out_orders();
             self.encode();
@@ -52,7 +70,7 @@ impl ProcessPool {
                 break;
             }
             let tick = self.watch(drained);
-            ended = self.sleep(tick.into_iter().chain(next_limit).min());
+            ended = self.sleep(tick.into_iter().chain(next_limit).chain(next_look).min());
         }
         self.launcher.close();
         self.supervisor.store(0, SeqCst);
@@ -173,7 +191,8 @@ impl ProcessPool {
         let exit = self.launcher.reap(pid);
         self.drain();
         let Some(worker) = self.take_dead(pid) else { return };
-        let Worker { number, link, doom, is_leaving, is_ready, unfit, .. } = worker;
+        let is_ready = worker.is_ready();
+        let Worker { number, link, doom, is_leaving, unfit, .. } = worker;
         let (begun, unbegun): (Vec<_>, Vec<_>) = link.into_left().partition(|(_, is_begun)| *is_begun);
         let death = Arc::new(Death { worker: number, pid, exit, why: doom.as_ref().and_then(Doom::why) });
         let has_run = !begun.is_empty();
@@ -209,12 +228,11 @@ impl ProcessPool {
 
     /// Whether the pool can go on after this death.
     fn consider(&self, death: &Death, doom: Option<&Doom>, is_in_order: bool, is_ready: bool, watch: &mut Watch) {
-        if is_ready {
-            watch.failed_starts = 0;
-        } else if doom.is_none() {
-            watch.failed_starts += 1;
+        let readied = self.crew.lock().readied;
+        if readied > watch.readied {
+            *watch = Watch { readied, ..Watch::default() };
         }
-        if watch.failed_starts >= FAILED_STARTS {
+        if !is_ready && doom.is_none() && watch.has_failed(death.exit.code) {
             self.break_down(&format!("worker processes die before they are ready: {}", death.how()).into());
         } else if self.breaks_at_death && !is_in_order && doom.is_none() {
             self.break_down(&BROKEN.into());
@@ -243,6 +261,17 @@ impl ProcessPool {
         }
         // Never at once again: the clock of the sleep is coarser.
         Some(next.max(Duration::from_micros(50)))
+    }
+
+    /// Frees what lies behind long tasks; gives the time until the next look while there are tasks.
+    fn free_waiting(&self) -> Option<Duration> {
+        let mut crew = self.crew.lock();
+        if crew.outstanding() == 0 {
+            crew.is_looked_after = false;
+            return None;
+        }
+        crew.shake();
+        Some(if crew.free_waiting(os::monotonic_nanoseconds()) { LONG } else { SLOW_LOOK })
     }
 
     fn carry_out_orders(&self) {

@@ -4,6 +4,7 @@
 //! of a task mean is the handler's affair.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 
 use super::doorbell::{Doorbell, Rung};
@@ -33,15 +34,15 @@ pub trait Handler {
     /// Runs a task, and appends the reply to `reply`. Gives the kind of the reply, below 2^15, which is passed on.
     fn run(&mut self, task: Vec<u8>, reply: &mut Vec<u8>) -> u16;
 
-    /// A task has forked, and this is the child, which ends now: what it has written may be flushed.
-    fn end_forked(&mut self) {}
-
     /// Wakes the program where it sleeps when nobody in it waits for replies.
     fn ring_elsewhere(&mut self);
 
     /// Calls `wait` while there is nothing to do: what is held, an interpreter say, may be released meanwhile.
-    fn rest(&mut self, wait: &mut (dyn FnMut() + Send)) {
+    ///
+    /// `Break`: the worker is to end, though the program has not said so.
+    fn rest(&mut self, wait: &mut (dyn FnMut() + Send)) -> ControlFlow<()> {
         wait();
+        ControlFlow::Continue(())
     }
 }
 
@@ -99,9 +100,12 @@ impl Worker {
             // Of a record that is longer than the ring a part has been taken: the program can go on with the rest.
             self.ring(handler);
             let Self { seat, tasks, spin, .. } = self;
-            handler.rest(&mut || {
+            let rested = handler.rest(&mut || {
                 seat.bell.wait(None, spin, || tasks.has_more());
             });
+            if rested.is_break() {
+                return Ok(None);
+            }
         }
     }
 
@@ -115,7 +119,6 @@ impl Worker {
         let kind = handler.run(task, &mut payload) & !NOTE;
         if os::fork_generation() != generation {
             // There are two now, and only one seat: that of the parent.
-            handler.end_forked();
             os::exit_at_once(0);
         }
         self.seat.note_begun(None);
@@ -136,7 +139,8 @@ impl Worker {
             // The program rings when it has read: the ring is full, so there is something for it to read.
             let Self { seat, replies, spin, .. } = self;
             let mut found = Ok(true);
-            handler.rest(&mut || {
+            // The reply comes first: a wish to end is heard at the next rest.
+            let _ = handler.rest(&mut || {
                 seat.bell.wait(None, spin, || {
                     found = replies.has_room();
                     found != Ok(false)
