@@ -48,6 +48,9 @@ impl From<pyo3::CastError<'_, '_>> for Unreadable {
     }
 }
 
+/// The results of a chunk: those before the first error, and that.
+type ChunkEnd = (Vec<Py<PyAny>>, Option<Py<PyBaseException>>);
+
 impl Pickling {
     /// What a reply means.
     ///
@@ -79,12 +82,7 @@ impl Pickling {
         }
     }
 
-    fn load_chunk(
-        &self,
-        py: Python<'_>,
-        kind: u16,
-        payload: &[u8],
-    ) -> Result<(Vec<Py<PyAny>>, Option<Py<PyBaseException>>), Unreadable> {
+    fn load_chunk(&self, py: Python<'_>, kind: u16, payload: &[u8]) -> Result<ChunkEnd, Unreadable> {
         if matches!(kind, RAISED | UNREADABLE) {
             let error = self.raised(py, kind, Told::parse(payload)?)?;
             return Ok((Vec::new(), Some(error)));
