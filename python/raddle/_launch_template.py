@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import _thread
+import errno
 import os
 import sys
 
 from . import _imports, _native
+from ._setup import describe_program, process_name
 from ._template_process import Template, TemplateEnded, release, replace
-from ._worker import Setup, process_name
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
@@ -113,8 +114,8 @@ class TemplateLauncher:
         #: A forked child has this object, and not what it stands for.
         self._program = os.getpid()
         described = _native.memory_file()
-        self._handed = (described, _folder(), _duplicate(1), _duplicate(2))
-        _write(described, _setup(initializer, variables).dump())
+        self._handed = (described, _folder(), _duplicate_stream(1), _duplicate_stream(2))
+        _write(described, describe_program(initializer, variables))
 
     def __del__(self) -> None:
         # A pool that was never used, or could not be made.
@@ -124,7 +125,7 @@ class TemplateLauncher:
     def open(self, mapping_fd: int, words: int, bell_fd: int) -> None:
         """Take what the workers share."""
         self._words = words
-        self._handed += (_duplicate(mapping_fd), _duplicate(bell_fd))
+        self._handed += (_native.duplicate(mapping_fd), _native.duplicate(bell_fd))
         self._introduce(self._current())
 
     def _introduce(self, template: Template) -> None:
@@ -148,10 +149,16 @@ class TemplateLauncher:
         pid, code, message = reply
         if pid is None:
             raise OSError(code, f"a worker process could not be forked: {message}")
-        (descriptor,) = descriptors
-        name = process_name(number)
-        self.processes[pid] = WorkerProcess(template, pid, descriptor, name)
-        return pid, _duplicate(descriptor)
+        process = _adopt(template, pid, number, descriptors)
+        try:
+            watched = _native.duplicate(process.sentinel)
+        except OSError:
+            process.kill()
+            process.reap()
+            process.forget()
+            raise
+        self.processes[pid] = process
+        return pid, watched
 
     def reap(self, pid: int) -> tuple[int, int | None, str | None]:
         """Wait for a worker: exit code, peak memory, and Python stack after a fault."""
@@ -173,17 +180,20 @@ class TemplateLauncher:
             release()
 
 
+def _adopt(template: Template, pid: int, number: int, descriptors: list[int]) -> WorkerProcess:
+    """Make an object of a worker that the template has started, or see it off."""
+    if descriptors:
+        return WorkerProcess(template, pid, descriptors[0], process_name(number))
+    # The system drops descriptors for which there is no room in this process.
+    os.kill(pid, _signal.SIGKILL)
+    template.ask("reap", pid)
+    template.tell("forget", pid)
+    raise OSError(errno.EMFILE, "this program has too many files open to start a worker")
+
+
 def _folder() -> int:
     """Return a descriptor of the working directory, which may have been removed or renamed."""
     return os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _setup(initializer: bytes | None, variables: list[tuple[str, str]]) -> Setup:
-    """Describe the program as it is now."""
-    path = [each if type(each) is str else os.fsdecode(each) for each in sys.path]
-    argv = [str(each) for each in sys.argv]
-    cores = list(os.sched_getaffinity(0))
-    return Setup(dict(os.environ), path, argv, os.getpid(), cores, initializer, variables)
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -192,9 +202,11 @@ def _write(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _duplicate(descriptor: int) -> int:
+def _duplicate_stream(descriptor: int) -> int:
     """Return another descriptor of the same; of nothing if that is closed."""
     try:
         return _native.duplicate(descriptor)
-    except OSError:
-        return os.open(os.devnull, os.O_RDWR)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -75,8 +75,8 @@ class Template:
             try:
                 _native.send_message(self._control, marshal.dumps((number, *message)))
                 return self._reply(number)
-            except (BrokenPipeError, ConnectionResetError):
-                raise self._ended() from None
+            except OSError as error:
+                raise self._ended() from error
 
     def _reply(self, number: int) -> tuple[tuple[Any, ...], list[int]]:
         while True:
