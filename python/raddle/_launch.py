@@ -1,17 +1,14 @@
 """Launchers (start of a worker): they start a pool's worker processes, and see them off.
 
-By default the workers are forked by a template process (`_launch_template.py`), so that a program
-with threads never forks; with `mp_context`, or if arguments of the initializer can only be
-inherited, `multiprocessing` starts them (`_launch_process.py`).
+By default the workers are forked by a template process (`_template_process.py`,
+`_launch_template.py`), so that a program with threads never forks; with `mp_context`, or if
+arguments of the initializer can only be inherited, `multiprocessing` starts them
+(`_launch_process.py`).
 """
 
 from __future__ import annotations
 
-import os
 import sys
-
-from ._launch_template import TemplateLauncher
-from ._worker import Setup
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
@@ -81,7 +78,7 @@ def make_launcher(
             method = "fork" if max_tasks_per_child is None else "spawn"
             names = _names_of(inherit_context, has_main=True)
             return _process_launcher(_context(method), call, names, by_value=True)
-    return TemplateLauncher(_setup(pickle, _names_of(inherit_context, has_main=False)))
+    return _template_launcher(pickle, _names_of(inherit_context, has_main=False))
 
 
 def _check_tasks_per_child(number: object) -> None:
@@ -111,12 +108,17 @@ def _context(method: str) -> BaseContext:
     return get_context(method)
 
 
-def _setup(initializer: bytes | None, variables: list[tuple[str, str]]) -> Setup:
-    """Describe the program as it is now."""
-    path = [each if type(each) is str else os.fsdecode(each) for each in sys.path]
-    argv = [str(each) for each in sys.argv]
-    cores = list(os.sched_getaffinity(0))
-    return Setup(dict(os.environ), path, argv, os.getpid(), cores, initializer, variables)
+def _template_launcher(initializer: bytes | None, variables: list[tuple[str, str]]) -> Launcher:
+    from ._template_process import acquire, release
+
+    template = acquire()
+    try:
+        # Loaded while the template starts.
+        from ._launch_template import TemplateLauncher
+    except BaseException:
+        release()
+        raise
+    return TemplateLauncher(template, initializer, variables)
 
 
 def _pickled(call: tuple[Any, ...]) -> bytes | None:

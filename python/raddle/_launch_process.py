@@ -61,6 +61,10 @@ class ProcessLauncher:
         #: For each worker where it writes its stack after a fault.
         self._stacks: dict[int, int] = {}
 
+    def __del__(self) -> None:
+        # A pool that was never used, or could not be made.
+        self.close()
+
     def open(self, mapping_fd: int, words: int, bell_fd: int) -> None:
         """Take what the workers share."""
         self._shared = (os.dup(mapping_fd), words, os.dup(bell_fd))
@@ -133,8 +137,8 @@ class ProcessLauncher:
     def close(self) -> None:
         """Drop everything: the pool is over."""
         mapping, _, bell = self._shared
-        for descriptor in (mapping, bell, *self._stacks.values()):
+        self._shared = (-1, 0, -1)
+        stacks, self._stacks = self._stacks, {}
+        for descriptor in (mapping, bell, *stacks.values()):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._shared = (-1, 0, -1)
-        self._stacks.clear()

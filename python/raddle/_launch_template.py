@@ -1,181 +1,27 @@
-"""The program's side of the template process (start of a worker), and the launcher over it.
-
-The template, which `_template.py` is, lives as long as a pool of the program is open. A forked
-child of the program has none, and makes its own.
-"""
+"""The launcher over the template process (start of a worker): the default."""
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import _thread
-import marshal
+import errno
 import os
 import sys
 
 from . import _imports, _native
-from ._worker import Setup, process_name
+from ._setup import describe_program, process_name
+from ._template_process import Template, TemplateEnded, release, replace
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
-
-#: What the template runs: the package from where it is in the program, whatever else has its name.
-#: It keeps no directory busy, and needs none that may be gone.
-_CODE = """\
-import posix, sys
-posix.chdir("/")
-import _frozen_importlib as loading, _frozen_importlib_external as files
-sys.path[:] = filter(None, sys.path)
-spec = files.PathFinder.find_spec("raddle", [sys.argv[1]])
-sys.modules["raddle"] = module = loading.module_from_spec(spec)
-spec.loader.exec_module(module)
-from raddle._template import main
-main(int(sys.argv[2]))
-"""
-
-
-class TemplateEnded(OSError):
-    """The template process is gone; another can be made."""
-
-
-class _Template:
-    """The program's side of the template process."""
-
-    def __init__(self) -> None:
-        self._control, theirs = _native.channel()
-        #: Held from a request to its reply; the collector may run `close` of a launcher within.
-        self._lock = _thread.RLock()
-        self._requests = 0
-        try:
-            self._pid = _spawn(theirs)
-        except BaseException:
-            os.close(self._control)
-            raise
-        finally:
-            os.close(theirs)
-        self._process = _native.open_process(self._pid)
-
-    def tell(self, *message: Any, descriptors: tuple[int, ...] = ()) -> None:
-        """Send what has no reply; if the template is gone the next question finds it out."""
-        with self._lock:
-            if self._control >= 0:
-                try:
-                    _native.send_message(self._control, marshal.dumps((0, *message)), descriptors)
-                except OSError:
-                    pass
-
-    def ask(self, *message: Any) -> tuple[tuple[Any, ...], list[int]]:
-        """Send a request and wait for the reply, and what comes with it."""
-        with self._lock:
-            if self._control < 0:
-                raise self._ended()
-            self._requests += 1
-            number = self._requests
-            try:
-                _native.send_message(self._control, marshal.dumps((number, *message)))
-                return self._reply(number)
-            except (BrokenPipeError, ConnectionResetError):
-                raise self._ended() from None
-
-    def _reply(self, number: int) -> tuple[tuple[Any, ...], list[int]]:
-        while True:
-            data, descriptors = _native.receive_message(self._control)
-            if not data:
-                raise self._ended()
-            of, *reply = marshal.loads(data)
-            if of == number:
-                return tuple(reply), descriptors
-            # Of a question whose asker was interrupted before he heard it.
-            for descriptor in descriptors:
-                os.close(descriptor)
-
-    def _ended(self) -> TemplateEnded:
-        return TemplateEnded(
-            f"the process that starts workers (pid {self._pid}) has ended; if it said why, "
-            "it did so on the standard error output"
-        )
-
-    def end(self) -> None:
-        """End the process, and with it every worker that is left."""
-        try:
-            _native.signal_process(self._process, _signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass  # Somebody else has waited for it.
-        with self._lock:
-            self._close()
-
-    def forget(self) -> None:
-        """Leave the template to the parent, in a forked child."""
-        # Whoever held it is not here.
-        self._lock = _thread.RLock()
-        self._close()
-
-    def _close(self) -> None:
-        control, self._control = self._control, -1
-        if control >= 0:
-            os.close(control)
-            os.close(self._process)
-
-
-def _spawn(control: int) -> int:
-    """Start the template with this socket as its standard input, without a fork of the program."""
-    if not sys.executable:
-        raise RuntimeError(
-            "worker processes cannot be started: sys.executable does not name the interpreter; "
-            "set it, or pass mp_context=multiprocessing.get_context('fork')"
-        )
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    words = [sys.executable, *interpreter_flags(), "-c", _CODE, home, str(os.getpid())]
-    # Apart from the standard ones, which may be closed in the program.
-    apart = _native.duplicate(control)
-    try:
-        return os.posix_spawn(
-            sys.executable,
-            words,
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, apart, 0)],
-            # A Ctrl-C before the template ignores it waits until it does.
-            setsigmask=[_signal.SIGINT],
-            # Ignored in the program perhaps, and then in what it starts: the template waits for
-            # its children, and `terminate_workers` sends the other.
-            setsigdef=[_signal.SIGCHLD, _signal.SIGTERM],
-        )
-    finally:
-        os.close(apart)
-
-
-def interpreter_flags() -> list[str]:
-    """Return the command line options that make another interpreter behave as this one does."""
-    flags = sys.flags
-    letters = {
-        "B": flags.dont_write_bytecode,
-        "O": flags.optimize,
-        "S": flags.no_site,
-        "b": flags.bytes_warning,
-        "d": flags.debug,
-        "q": flags.quiet,
-        "v": flags.verbose,
-    }
-    if flags.isolated:
-        letters["I"] = 1
-    else:
-        letters["E"] = flags.ignore_environment
-        letters["s"] = flags.no_user_site
-        letters["P"] = int(getattr(flags, "safe_path", False))
-    words = [f"-{letter * count}" for letter, count in letters.items() if count]
-    words += [f"-W{option}" for option in sys.warnoptions]
-    for name, value in sys._xoptions.items():
-        words += ["-X", name if value is True else f"{name}={value}"]
-    return words
 
 
 class WorkerProcess:
     """One worker, as `multiprocessing.Process` shows its processes."""
 
-    def __init__(self, template: _Template, pid: int, descriptor: int, name: str) -> None:
+    def __init__(self, template: Template, pid: int, descriptor: int, name: str) -> None:
         self.pid = pid
         self.name = name
         self._template = template
@@ -253,17 +99,23 @@ class TemplateLauncher:
     starts_at_once = False
     by_value = True
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(
+        self,
+        template: Template,
+        initializer: bytes | None,
+        variables: list[tuple[str, str]],
+    ) -> None:
+        # It is ours from here on: `close` gives it back.
+        self._template: Template | None = template
         self.processes: dict[int, WorkerProcess] = {}
         self._words = 0
         #: Descriptors of setup, folder, standard output and error output; then of mapping and bell.
         self._handed: tuple[int, ...] = ()
         #: A forked child has this object, and not what it stands for.
         self._program = os.getpid()
-        self._template: _Template | None = _acquire()
         described = _native.memory_file()
-        self._handed = (described, _folder(), _duplicate(1), _duplicate(2))
-        _write(described, setup.dump())
+        self._handed = (described, _folder(), _duplicate_stream(1), _duplicate_stream(2))
+        _write(described, describe_program(initializer, variables))
 
     def __del__(self) -> None:
         # A pool that was never used, or could not be made.
@@ -273,13 +125,13 @@ class TemplateLauncher:
     def open(self, mapping_fd: int, words: int, bell_fd: int) -> None:
         """Take what the workers share."""
         self._words = words
-        self._handed += (_duplicate(mapping_fd), _duplicate(bell_fd))
+        self._handed += (_native.duplicate(mapping_fd), _native.duplicate(bell_fd))
         self._introduce(self._current())
 
-    def _introduce(self, template: _Template) -> None:
+    def _introduce(self, template: Template) -> None:
         template.tell("open", id(self), descriptors=self._handed)
 
-    def _current(self) -> _Template:
+    def _current(self) -> Template:
         if self._template is None:
             raise RuntimeError("a launcher that is closed starts nothing")
         return self._template
@@ -291,16 +143,22 @@ class TemplateLauncher:
         try:
             reply, descriptors = template.ask("start", *details)
         except TemplateEnded:
-            template = self._template = _replace(template)
+            template = self._template = replace(template)
             self._introduce(template)
             reply, descriptors = template.ask("start", *details)
         pid, code, message = reply
         if pid is None:
             raise OSError(code, f"a worker process could not be forked: {message}")
-        (descriptor,) = descriptors
-        name = process_name(number)
-        self.processes[pid] = WorkerProcess(template, pid, descriptor, name)
-        return pid, _duplicate(descriptor)
+        process = _adopt(template, pid, number, descriptors)
+        try:
+            watched = _native.duplicate(process.sentinel)
+        except OSError:
+            process.kill()
+            process.reap()
+            process.forget()
+            raise
+        self.processes[pid] = process
+        return pid, watched
 
     def reap(self, pid: int) -> tuple[int, int | None, str | None]:
         """Wait for a worker: exit code, peak memory, and Python stack after a fault."""
@@ -319,7 +177,18 @@ class TemplateLauncher:
             os.close(descriptor)
         if self._program == os.getpid():
             template.tell("close", id(self))
-            _release()
+            release()
+
+
+def _adopt(template: Template, pid: int, number: int, descriptors: list[int]) -> WorkerProcess:
+    """Make an object of a worker that the template has started, or see it off."""
+    if descriptors:
+        return WorkerProcess(template, pid, descriptors[0], process_name(number))
+    # The system drops descriptors for which there is no room in this process.
+    os.kill(pid, _signal.SIGKILL)
+    template.ask("reap", pid)
+    template.tell("forget", pid)
+    raise OSError(errno.EMFILE, "this program has too many files open to start a worker")
 
 
 def _folder() -> int:
@@ -333,59 +202,11 @@ def _write(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _duplicate(descriptor: int) -> int:
+def _duplicate_stream(descriptor: int) -> int:
     """Return another descriptor of the same; of nothing if that is closed."""
     try:
         return _native.duplicate(descriptor)
-    except OSError:
-        return os.open(os.devnull, os.O_RDWR)
-
-
-_template: _Template | None = None
-#: How many pools use it.
-_users = 0
-_templates_lock = _thread.RLock()
-
-
-def _acquire() -> _Template:
-    """Return the program's template, made now if there is none."""
-    global _template, _users
-    with _templates_lock:
-        if _template is None:
-            _template = _Template()
-        _users += 1
-        return _template
-
-
-def _replace(ended: _Template) -> _Template:
-    """Return another template than one that has ended."""
-    global _template
-    with _templates_lock:
-        if _template is ended or _template is None:
-            if _template is not None:
-                _template.end()
-            _template = _Template()
-        return _template
-
-
-def _release() -> None:
-    """Note that a pool is over; with the last one the template ends."""
-    global _template, _users
-    with _templates_lock:
-        _users -= 1
-        if _users == 0 and _template is not None:
-            _template.end()
-            _template = None
-
-
-def _forget_template() -> None:
-    """Leave the template to the parent, in a forked child."""
-    global _template, _users, _templates_lock
-    _templates_lock = _thread.RLock()
-    _users = 0
-    if _template is not None:
-        _template.forget()
-        _template = None
-
-
-os.register_at_fork(after_in_child=_forget_template)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -7,11 +7,11 @@ main thread runs the tasks, and leaves Ctrl-C to the program.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import marshal
 import os
 import sys
 
 from . import _imports, _native
+from ._setup import Setup, process_name
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
@@ -25,64 +25,13 @@ if TYPE_CHECKING:
 FAILED = 1
 
 
-class Setup:
-    """What every worker of a pool is told, as the program was when the pool was made."""
-
-    __slots__ = ("argv", "cores", "environ", "initializer", "path", "program", "variables")
-
-    def __init__(
-        self,
-        environ: dict[str, str],
-        path: list[str],
-        argv: list[str],
-        program: int,
-        cores: list[int],
-        initializer: bytes | None = None,
-        variables: list[tuple[str, str]] | None = None,
-    ) -> None:
-        self.environ = environ
-        self.path = path
-        self.argv = argv
-        self.program = program
-        #: Those on which the program may run.
-        self.cores = cores
-        #: The pickled initializer and its arguments.
-        self.initializer = initializer
-        #: Modules and names of the context variables whose values come with each task.
-        self.variables = variables or []
-
-    def dump(self) -> bytes:
-        """Put it into bytes."""
-        return marshal.dumps(
-            (
-                self.environ,
-                self.path,
-                self.argv,
-                self.program,
-                self.cores,
-                self.initializer,
-                self.variables,
-            )
-        )
-
-    @classmethod
-    def load(cls, data: bytes) -> Setup:
-        """Take it out of bytes."""
-        return cls(*marshal.loads(data))
-
-
-def process_name(number: int) -> str:
-    """Return what `multiprocessing` and logs call the worker of this number."""
-    return f"RaddleProcess-{number}"
-
-
 def prepare() -> None:
     """Load, in the template, what every worker needs."""
     import atexit  # noqa: F401
     import faulthandler  # noqa: F401
     import resource  # noqa: F401
 
-    from . import _pickling  # noqa: F401
+    from . import _main_globals, _pickling  # noqa: F401
 
 
 def read_file(descriptor: int) -> bytes:
@@ -105,10 +54,10 @@ def run_forked(
     """Serve as a child of the template, until the end; the exit code."""
     _native.die_with_parent(template)
     described, folder, out, error, mapping, bell = given
-    setup = Setup.load(read_file(described))
+    setup = Setup(read_file(described))
     os.close(described)
     _take_place(folder, out, error)
-    _take_world(setup)
+    setup.take_over()
     _catch_faults(stack)
     _imports.become_worker(authkey, process_name(number), setup.program)
     sys.modules["__main__"] = type(sys)("__main__")
@@ -140,21 +89,6 @@ def _take_place(folder: int, out: int, error: int) -> None:
         if standard == 1 and stream is not None:
             stream.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     os.close(folder)
-
-
-def _take_world(setup: Setup) -> None:
-    """Have the environment and the paths that the program had."""
-    environ = os.environ
-    if environ != setup.environ:
-        for name in environ.keys() - setup.environ.keys():
-            del environ[name]
-        for name, value in setup.environ.items():
-            if environ.get(name) != value:
-                environ[name] = value
-    sys.path[:] = setup.path
-    sys.argv[:] = setup.argv
-    if os.sched_getaffinity(0) != set(setup.cores):
-        os.sched_setaffinity(0, setup.cores)
 
 
 def _catch_faults(stack: int) -> None:
@@ -218,9 +152,9 @@ def serve(
     try:
         context = start.find(variables)
         _native.serve(mapping, words, seat, bell, start, by_value, context)
-    except SystemExit as asked:
-        # Of a signal handler of the user's, while there was no task.
-        return asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+    except SystemExit as exit:
+        # Of a handler of signals, which is how such a process is ended in order.
+        return exit.code if isinstance(exit.code, int) else FAILED if exit.code else 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
         return FAILED

@@ -214,12 +214,24 @@ def test_a_worker_sees_what_the_program_saw_when_the_pool_was_made(
 def test_the_working_directory_may_be_gone(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    place = tmp_path / "gone"
+    place, told = tmp_path / "gone", tmp_path / "told"
     place.mkdir()
     monkeypatch.chdir(place)
-    crew = make(setup="import os")
+    # By value, and of builtins alone: CPython 3.13 fails to import much where there is no folder.
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(
+        "def tell(address, told):\n"
+        "    import posix\n"
+        "    with open(told, 'w') as file: file.write(str(posix.listdir('.')))\n"
+        "    raise SystemExit",
+        names,
+    )
+    crew = make(initializer=names["tell"], setup=str(told))
     place.rmdir()
-    assert crew.start()("os.listdir('.')") == []
+    pid, watched = crew.launcher.start(0, 0)
+    crew.watched[pid] = watched
+    crew.reap(pid)
+    assert told.read_text() == "[]"
 
 
 def test_a_worker_reads_nothing_and_writes_where_the_program_did(
@@ -368,6 +380,46 @@ def test_a_worker_that_cannot_be_forked_is_told(make: Make) -> None:
         crew.launcher.start(1, 1)
     resource.prlimit(template, resource.RLIMIT_NOFILE, before)
     assert crew.start()("os.getppid()") == template
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_program_without_room_for_a_descriptor_is_told(make: Make, room: int) -> None:
+    import resource
+
+    crew = make(setup="import os")
+    template = crew.start()("os.getppid()")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The numbers that are free are given to nobody but the new worker's descriptors.
+    fillers = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        while True:
+            try:
+                fillers.append(os.dup(0))
+            except OSError:
+                break
+        for _ in range(room):
+            os.close(fillers.pop())
+        with pytest.raises(OSError, match=r"too many|Too many"):
+            crew.launcher.start(1, 1)
+    finally:
+        for filler in fillers:
+            os.close(filler)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    # The worker that was started in vain has been seen off.
+    crew.start()
+    started = Path(f"/proc/{template}/task/{template}/children").read_text().split()
+    assert {int(pid) for pid in started} == set(crew.launcher.processes)
+
+
+def test_limits_of_the_interpreter_are_those_of_the_program(make: Make) -> None:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(before + 77)
+    try:
+        crew = make(setup="import sys")
+    finally:
+        sys.setrecursionlimit(before)
+    assert crew.start()("sys.getrecursionlimit()") == before + 77
 
 
 def test_an_interrupted_question_does_not_answer_the_next(

@@ -79,7 +79,7 @@ def test_a_forked_child_makes_a_template_of_its_own_and_leaves_the_parents_alone
         {POOL}
         ours = pool.submit(os.getppid).result()
         import warnings
-        warnings.simplefilter("ignore", DeprecationWarning)  # Newer Pythons warn of forking threads.
+        warnings.simplefilter("ignore", DeprecationWarning)  # Of threads.
         child = os.fork()
         if child == 0:
             with futures.ProcessPoolExecutor(1) as own:

@@ -1,0 +1,221 @@
+"""The program's side of the template process (start of a worker).
+
+The template, which `_template.py` is, lives as long as a pool of the program is open. A forked
+child of the program has none, and makes its own. This is loaded before everything else that a pool
+needs, so that the template starts meanwhile.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import _thread
+import marshal
+import os
+import sys
+
+from . import _native
+
+# Not from typing, which takes longer to load than all the rest: checkers know the name.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: What the template runs: the package from where it is in the program, whatever else has its name.
+#: It keeps no directory busy, and needs none that may be gone.
+_CODE = """\
+import posix, sys
+posix.chdir("/")
+import _frozen_importlib as loading, _frozen_importlib_external as files
+sys.path[:] = filter(None, sys.path)
+spec = files.PathFinder.find_spec("raddle", [sys.argv[1]])
+sys.modules["raddle"] = module = loading.module_from_spec(spec)
+spec.loader.exec_module(module)
+from raddle._template import main
+main(int(sys.argv[2]))
+"""
+
+
+class TemplateEnded(OSError):
+    """The template process is gone; another can be made."""
+
+
+class Template:
+    """The program's side of the template process."""
+
+    def __init__(self) -> None:
+        self._control, theirs = _native.channel()
+        #: Held from a request to its reply; the collector may run `close` of a launcher within.
+        self._lock = _thread.RLock()
+        self._requests = 0
+        try:
+            self._pid = _spawn(theirs)
+        except BaseException:
+            os.close(self._control)
+            raise
+        finally:
+            os.close(theirs)
+        self._process = _native.open_process(self._pid)
+
+    def tell(self, *message: Any, descriptors: tuple[int, ...] = ()) -> None:
+        """Send what has no reply; if the template is gone the next question finds it out."""
+        with self._lock:
+            if self._control >= 0:
+                try:
+                    _native.send_message(self._control, marshal.dumps((0, *message)), descriptors)
+                except OSError:
+                    pass
+
+    def ask(self, *message: Any) -> tuple[tuple[Any, ...], list[int]]:
+        """Send a request and wait for the reply, and what comes with it."""
+        with self._lock:
+            if self._control < 0:
+                raise self._ended()
+            self._requests += 1
+            number = self._requests
+            try:
+                _native.send_message(self._control, marshal.dumps((number, *message)))
+                return self._reply(number)
+            except OSError as error:
+                raise self._ended() from error
+
+    def _reply(self, number: int) -> tuple[tuple[Any, ...], list[int]]:
+        while True:
+            data, descriptors = _native.receive_message(self._control)
+            if not data:
+                raise self._ended()
+            of, *reply = marshal.loads(data)
+            if of == number:
+                return tuple(reply), descriptors
+            # Of a question whose asker was interrupted before he heard it.
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _ended(self) -> TemplateEnded:
+        return TemplateEnded(
+            f"the process that starts workers (pid {self._pid}) has ended; if it said why, "
+            "it did so on the standard error output"
+        )
+
+    def end(self) -> None:
+        """End the process, and with it every worker that is left."""
+        try:
+            _native.signal_process(self._process, _signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass  # Somebody else has waited for it.
+        with self._lock:
+            self._close()
+
+    def forget(self) -> None:
+        """Leave the template to the parent, in a forked child."""
+        # Whoever held it is not here.
+        self._lock = _thread.RLock()
+        self._close()
+
+    def _close(self) -> None:
+        control, self._control = self._control, -1
+        if control >= 0:
+            os.close(control)
+            os.close(self._process)
+
+
+def _spawn(control: int) -> int:
+    """Start the template with this socket as its standard input, without a fork of the program."""
+    if not sys.executable:
+        raise RuntimeError(
+            "worker processes cannot be started: sys.executable does not name the interpreter; "
+            "set it, or pass mp_context=multiprocessing.get_context('fork')"
+        )
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    words = [sys.executable, *interpreter_flags(), "-c", _CODE, home, str(os.getpid())]
+    # Apart from the standard ones, which may be closed in the program.
+    apart = _native.duplicate(control)
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            words,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, apart, 0)],
+            # A Ctrl-C before the template ignores it waits until it does.
+            setsigmask=[_signal.SIGINT],
+            # Ignored in the program perhaps, and then in what it starts: the template waits for
+            # its children, and `terminate_workers` sends the other.
+            setsigdef=[_signal.SIGCHLD, _signal.SIGTERM],
+        )
+    finally:
+        os.close(apart)
+
+
+def interpreter_flags() -> list[str]:
+    """Return the command line options that make another interpreter behave as this one does."""
+    flags = sys.flags
+    letters = {
+        "B": flags.dont_write_bytecode,
+        "O": flags.optimize,
+        "S": flags.no_site,
+        "b": flags.bytes_warning,
+        "d": flags.debug,
+        "q": flags.quiet,
+        "v": flags.verbose,
+    }
+    if flags.isolated:
+        letters["I"] = 1
+    else:
+        letters["E"] = flags.ignore_environment
+        letters["s"] = flags.no_user_site
+        letters["P"] = int(getattr(flags, "safe_path", False))
+    words = [f"-{letter * count}" for letter, count in letters.items() if count]
+    words += [f"-W{option}" for option in sys.warnoptions]
+    for name, value in sys._xoptions.items():
+        words += ["-X", name if value is True else f"{name}={value}"]
+    return words
+
+
+_template: Template | None = None
+#: How many pools use it.
+_users = 0
+_templates_lock = _thread.RLock()
+
+
+def acquire() -> Template:
+    """Return the program's template, made now if there is none."""
+    global _template, _users
+    with _templates_lock:
+        if _template is None:
+            _template = Template()
+        _users += 1
+        return _template
+
+
+def replace(ended: Template) -> Template:
+    """Return another template than one that has ended."""
+    global _template
+    with _templates_lock:
+        if _template is ended or _template is None:
+            if _template is not None:
+                _template.end()
+            _template = Template()
+        return _template
+
+
+def release() -> None:
+    """Note that a pool is over; with the last one the template ends."""
+    global _template, _users
+    with _templates_lock:
+        _users -= 1
+        if _users == 0 and _template is not None:
+            _template.end()
+            _template = None
+
+
+def _forget_template() -> None:
+    """Leave the template to the parent, in a forked child."""
+    global _template, _users, _templates_lock
+    _templates_lock = _thread.RLock()
+    _users = 0
+    if _template is not None:
+        _template.forget()
+        _template = None
+
+
+os.register_at_fork(after_in_child=_forget_template)
