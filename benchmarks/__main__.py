@@ -1,7 +1,7 @@
 """``python -m benchmarks [names ...]``: measure, print, write results, rewrite the README's table.
 
-Names are suites (``threads``, ``locks``, ``fetch``, ``rust``) or cases of the first three;
-``threads`` when none is given.
+Names are suites (``threads``, ``processes``, ``locks``, ``fetch``, ``rust``) or cases of the first
+four; ``threads`` when none is given.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import fetch, fetchers, locks, machine, readme, report, rust, web_server
+from benchmarks import (
+    fetch,
+    fetchers,
+    locks,
+    machine,
+    process_contenders,
+    processes,
+    readme,
+    report,
+    rust,
+    web_server,
+)
 from benchmarks.measure import measure_apart
 from benchmarks.model import RADDLE, Case, Result
 from benchmarks.threads import CASES
@@ -21,9 +32,12 @@ from benchmarks.threads import CASES
 #: The suites whose cases are measured here, each with its cases and the columns of its table.
 SUITES = {
     "threads": (CASES, report.THREAD_COLUMNS),
+    "processes": (processes.CASES, processes.COLUMNS),
     "locks": (locks.CASES, locks.COLUMNS),
     "fetch": (fetch.CASES, fetch.COLUMNS),
 }
+#: What tells that a suite has not got what it measures against.
+MISSING = (fetchers.PeersMissing, process_contenders.PeersMissing, web_server.NginxMissing)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -137,8 +151,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen(names, "fetch"):
             fetch.ready()
+        if chosen(names, "processes"):
+            processes.ready()
         suites = measure(names, options)
-    except (fetchers.PeersMissing, web_server.NginxMissing) as error:
+    except MISSING as error:
         print(f"nothing was measured: {error}", file=sys.stderr)
         return 2
     except (subprocess.CalledProcessError, FileNotFoundError) as error:

@@ -97,10 +97,11 @@ def _last_words(child: subprocess.CompletedProcess[str]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measure one case in this interpreter and print its figures as JSON."""
-    from benchmarks import fetch, locks, threads
+    from benchmarks import fetch, locks, processes, threads
 
     name, subject, *options = arguments
-    [case] = [case for case in (*threads.CASES, *locks.CASES, *fetch.CASES) if case.name == name]
+    cases = (*threads.CASES, *processes.CASES, *locks.CASES, *fetch.CASES)
+    [case] = [case for case in cases if case.name == name]
     json.dump(measure(case, subject, QUICK if "--quick" in options else FULL), sys.stdout)
 
 
