@@ -1,7 +1,8 @@
 """``python -m benchmarks [names ...]``: measure, print, write results, rewrite the README's table.
 
 Names are suites (``threads``, ``processes``, ``locks``, ``fetch``, ``rust``) or cases of the first
-four; ``threads`` when none is given.
+four; ``threads`` when none is given. ``soak`` is no comparison: a million tasks through one process
+pool, and what its processes hold meanwhile.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmarks import (
     readme,
     report,
     rust,
+    soak,
     web_server,
 )
 from benchmarks.measure import measure_apart
@@ -42,7 +44,12 @@ MISSING = (fetchers.PeersMissing, process_contenders.PeersMissing, web_server.Ng
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options; an unknown name ends the program with the known ones."""
-    known = [*SUITES, "rust", *(case.name for cases, _ in SUITES.values() for case in cases)]
+    known = [
+        *SUITES,
+        "rust",
+        "soak",
+        *(case.name for cases, _ in SUITES.values() for case in cases),
+    ]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(known))
     parser.add_argument("--quick", action="store_true", help="try it out: results not written")
@@ -142,12 +149,24 @@ def can_import(module: str) -> bool:
     return True
 
 
+def soaked(options: argparse.Namespace) -> int:
+    """Run the soak as the command line asks for it and return its status."""
+    words = ["--subject", options.subject]
+    words += ["--tasks", "50000"] if options.quick else []
+    return soak.main([*words, "--no-write"] if options.no_write else words)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit status."""
     options = parse(arguments)
     names = options.names or ["threads"]
     if set(names) != {"rust"} and not can_import(options.subject):
         return 2
+    if "soak" in names:
+        status = soaked(options)
+        names = [name for name in names if name != "soak"]
+        if status or not names:
+            return status
     try:
         if chosen(names, "fetch"):
             fetch.ready()

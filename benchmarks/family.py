@@ -51,10 +51,11 @@ def descriptors(pid: int) -> int:
     return 0
 
 
-def mappings(pid: int) -> int:
-    """Return how many mappings a process's memory consists of."""
+def shared_mappings(pid: int) -> int:
+    """Return how many mappings a process has of memory that it can share, as its flags tell."""
     with suppress(*GONE):
-        return len((PROC / str(pid) / "maps").read_text().splitlines())
+        lines = (PROC / str(pid) / "maps").read_text().splitlines()
+        return sum(line.split()[1].endswith("s") for line in lines)
     return 0
 
 
