@@ -30,10 +30,10 @@ def in_a_row(n: int) -> list[Measured[int]]:
     return [measure(sum_of_squares, n) for _ in range(4)]
 
 
-def size_for(budget: float) -> int:
-    """Choose the size that this machine sums often enough within the budget of seconds."""
+def size_for(budget: float, sums: int) -> int:
+    """Choose the size that this machine sums so many times within the budget of seconds."""
     sample = LARGEST // 20
-    fitting = sample * budget / (measure(sum_of_squares, sample).seconds * SUMS)
+    fitting = sample * budget / (measure(sum_of_squares, sample).seconds * sums)
     return next(
         n for n in (LARGEST, LARGEST // 2, LARGEST // 5, sample) if n <= fitting or n == sample
     )
@@ -41,7 +41,7 @@ def size_for(budget: float) -> int:
 
 def show(screen: Screen, pages: Pages) -> None:
     """Run the programs, and show by the processor's time why threads do not help."""
-    n = size_for(BUDGET)
+    n = size_for(BUDGET, SUMS)
     screen.program(sum_of_squares, in_threads)
     loop = measure(in_a_row, n)
     standard = measure(in_threads, concurrent.futures, n)
