@@ -1,4 +1,4 @@
-"""Compute on all cores, and lose nothing to a task that dies or hangs: python examples/processes.py.
+"""Compute on all cores, lose nothing to a task that dies or hangs: python examples/processes.py.
 
 The first part is a program for ``concurrent.futures`` with one import changed, and without the
 guard that such a program needs. The rest is what raddle adds.
