@@ -32,6 +32,7 @@ from benchmarks.process_tasks import Work, no_ops, sums
 FIGURE_SECONDS = 120.0
 END_SECONDS = 20.0
 READY = "ready"
+FAILED = "failed: "
 BEST_CHUNK = "best chunk"
 SUMS = "sums"
 
@@ -118,7 +119,10 @@ def _line(process: subprocess.Popen[bytes], order: Order) -> str:
             status = "an unknown status" if ended is None else f"status {ended.si_status}"
             raise RuntimeError(f"{order.contender} ended with {status}, without a figure")
         line += read
-    return line.decode().strip()
+    told = line.decode().strip()
+    if told.startswith(FAILED):
+        raise RuntimeError(f"{order.contender} {told}")
+    return told
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -150,9 +154,8 @@ def _fastest_of_two(pool: ProcessPool, work: Work, chunk: Chunk) -> float:
     return min(sample(), sample())
 
 
-def main(words: list[str]) -> None:
+def compete(order: Order) -> None:
     """Be a contender: open the pool, and print a figure for every line that comes."""
-    order = Order(**json.loads(words[0]))
     pool = openers(importlib.import_module(order.subject))[order.contender](order.workers)
     work = order.work()
     call = chosen_call(pool, order, work)
@@ -164,6 +167,16 @@ def main(words: list[str]) -> None:
         gc.collect()
         print(sample(), flush=True)
     pool.close()
+
+
+def main(words: list[str]) -> None:
+    """Compete, and tell in a line what went wrong."""
+    try:
+        compete(Order(**json.loads(words[0])))
+    except BaseException as error:
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"{FAILED}{told}", flush=True)
+        raise
 
 
 if __name__ == "__main__":
