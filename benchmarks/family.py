@@ -59,6 +59,16 @@ def shared_mappings(pid: int) -> int:
     return 0
 
 
+def processor_seconds(pid: int) -> float:
+    """Return how long processors have worked for a process's threads that have not ended."""
+    total = 0
+    for thread in threads(pid):
+        with suppress(*GONE):
+            told = (PROC / str(pid) / "task" / str(thread) / "schedstat").read_text()
+            total += int(told.split()[0])
+    return total / 1e9
+
+
 @contextmanager
 def one_core_until() -> Iterator[None]:
     """Keep this process and those it starts on one core until the block ends."""

@@ -31,6 +31,10 @@ STEPS = 20
 #: of a task would be 16 bytes at least, the smallest block of the allocator: 8 MB in half a million
 #: tasks. The allocators alone move by about one.
 FLAT_BYTES = 2_000_000
+#: For how long the pool is watched while it has nothing to do, and the processors' time that it may
+#: take then: a look at a clock now and then, far from a loop that waits.
+IDLE_SECONDS = 2.0
+IDLE_SHARE = 0.005
 MEGABYTE = 1e6
 
 
@@ -114,14 +118,21 @@ def run_some(module: ModuleType, executor: Any, count: int) -> int:
     return len(integers) + len(texts) + len(dicts) + len(large) + len(errors)
 
 
-def soak(module: ModuleType, tasks: int) -> Iterator[Step]:
-    """Send the tasks through one pool, and tell after each step what the processes hold."""
-    with module.ProcessPoolExecutor(WORKERS) as executor:
-        done, started = 0, time.perf_counter()
-        while done < tasks:
-            done += run_some(module, executor, max(100, tasks // STEPS))
-            seconds = time.perf_counter() - started
-            yield Step(done, seconds, Holdings.now())
+def idle_share() -> float:
+    """Return the share of a processor that this program and its processes take while all wait."""
+    processes = [os.getpid(), *family.descendants(os.getpid())]
+    before = sum(map(family.processor_seconds, processes))
+    time.sleep(IDLE_SECONDS)
+    return (sum(map(family.processor_seconds, processes)) - before) / IDLE_SECONDS
+
+
+def soak(module: ModuleType, executor: Any, tasks: int) -> Iterator[Step]:
+    """Send the tasks through the pool, and tell after each step what the processes hold."""
+    done, started = 0, time.perf_counter()
+    while done < tasks:
+        done += run_some(module, executor, max(100, tasks // STEPS))
+        seconds = time.perf_counter() - started
+        yield Step(done, seconds, Holdings.now())
 
 
 def growth(steps: Sequence[Step], name: str) -> float:
@@ -138,20 +149,27 @@ def growth(steps: Sequence[Step], name: str) -> float:
     return statistics.median(held[-quarter:]) - statistics.median(held[quarter : 2 * quarter])
 
 
-def faults(steps: Sequence[Step], before: Holdings, after: Holdings) -> list[str]:
+def faults(steps: Sequence[Step], idle: float, before: Holdings, after: Holdings) -> list[str]:
     """Return what is wrong, a line each; nothing if memory is flat and all is gone at the end.
 
     Examples
     --------
     >>> leaking = [Step(n, n, Holdings(10**6 * n, 0, 2, 9, 2, 0)) for n in range(8)]
-    >>> faults(leaking, Holdings(0, 0, 0, 9, 1, 0), Holdings(0, 0, 1, 9, 1, 0))
-    ['the memory of the program has grown by 4.0 MB', '1 processes are left after shutdown']
+    >>> for fault in faults(leaking, 0.5, Holdings(0, 0, 0, 9, 1, 0), Holdings(0, 0, 1, 9, 1, 0)):
+    ...     print(fault)
+    the memory of the program has grown by 4.0 MB
+    a pool with nothing to do takes 50.00 % of a processor
+    1 processes are left after shutdown
     """
     found = []
     for name, words in (("program_bytes", "the program"), ("worker_bytes", "the largest worker")):
         grown = growth(steps, name)
         if grown > FLAT_BYTES:
             found.append(f"the memory of {words} has grown by {grown / MEGABYTE:.1f} MB")
+    if idle > IDLE_SHARE:
+        found.append(
+            f"a pool with nothing to do takes {idle:.2%} of a processor".replace("%", " %")
+        )
     for name, count in after.left().items():
         more = count - before.left()[name]
         if more > 0:
@@ -183,13 +201,14 @@ def row(step: Step, previous: Step | None) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def told(found: Sequence[str]) -> str:
+def told(found: Sequence[str], idle: float) -> str:
     """Return the verdict."""
     if found:
         return "\n".join(f"FAULT: {fault}" for fault in found)
     return (
-        f"Memory is flat (it may move by {FLAT_BYTES / MEGABYTE:g} MB), and after shutdown there "
-        "is no process, file, thread or shared mapping that was not there before."
+        f"Memory is flat (it may move by {FLAT_BYTES / MEGABYTE:g} MB). After shutdown there is no "
+        "process, file, thread or shared mapping that was not there before. With nothing to do, "
+        f"the pool takes {idle * 1e6:.0f} us of the processors in a second."
     )
 
 
@@ -219,14 +238,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before, lines = Holdings.now(), [HEADER]
     steps: list[Step] = []
     print(HEADER)
-    for step in soak(module, options.tasks):
-        lines.append(row(step, steps[-1] if steps else None))
-        print(lines[-1], flush=True)
-        steps.append(step)
-    found = faults(steps, before, Holdings.now())
-    print(told(found))
+    with module.ProcessPoolExecutor(WORKERS) as executor:
+        for step in soak(module, executor, options.tasks):
+            lines.append(row(step, steps[-1] if steps else None))
+            print(lines[-1], flush=True)
+            steps.append(step)
+        idle = idle_share()
+    found = faults(steps, idle, before, Holdings.now())
+    verdict = told(found, idle)
+    print(verdict)
     if options.subject == RADDLE and options.tasks >= TASKS and not options.no_write:
-        write(RESULTS / "soak.md", [conditions(options.subject), "\n".join(lines), told(found)])
+        write(RESULTS / "soak.md", [conditions(options.subject), "\n".join(lines), verdict])
     return 1 if found else 0
 
 
