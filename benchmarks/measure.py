@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import gc
 import importlib
 import json
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from benchmarks.model import FULL, QUICK, Case, Result, Sample, Scale
@@ -65,6 +67,15 @@ def measure(case: Case, subject: str, scale: Scale) -> dict[str, list[float]]:
                 figures[name].append(samplers[name]() * factor)
             order.append(order.pop(0))
     return figures
+
+
+def compile_package(module: ModuleType) -> None:
+    """Compile a package's modules to byte code, as pip does when it installs one.
+
+    Whole programs load it anew each time, and Python may have been told not to write byte code.
+    """
+    for folder in getattr(module, "__path__", ()):
+        compileall.compile_dir(folder, quiet=2)
 
 
 def measure_apart(case: Case, subject: str, quick: bool) -> Result:

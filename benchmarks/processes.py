@@ -13,7 +13,7 @@ from types import ModuleType
 
 from benchmarks.apart import BEST_CHUNK, SUMS, Order, kept_apart
 from benchmarks.load import busy_processes
-from benchmarks.measure import timed
+from benchmarks.measure import compile_package, timed
 from benchmarks.model import FUTURES, PLAIN, RADDLE, Case, Sample, Scale, Setup, Target
 from benchmarks.process_contenders import JOBLIB, LOKY, MPIRE, NO_SPIN, POOL
 from benchmarks.process_tasks import right_sum
@@ -150,6 +150,7 @@ def programs(contenders: Sequence[str], function: str, items: str, expected: str
 
     @contextmanager
     def setup(subject: ModuleType, scale: Scale) -> Iterator[Mapping[str, Sample]]:
+        compile_package(subject)
         with TemporaryDirectory(prefix="raddle-benchmark-") as folder:
             samplers = {}
             for number, name in enumerate(contenders):

@@ -12,8 +12,8 @@ from pathlib import Path
 import raddle
 from lecture.measure import measure
 from lecture.pages import Pages
-from lecture.part_squares import size_for, sum_of_squares
 from lecture.screen import BOLD, Screen, ratio_text, time_text
+from lecture.squares import size_for, sum_of_squares
 
 WORKERS = 4
 NAP = 0.2

@@ -6,8 +6,9 @@ from types import ModuleType
 import raddle
 from lecture.measure import Measured, measure
 from lecture.pages import Pages
-from lecture.part_squares import BUDGET, in_a_row, in_threads, size_for, sum_of_squares
+from lecture.part_squares import in_a_row, in_threads
 from lecture.screen import Screen, ratio_text
+from lecture.squares import BUDGET, size_for, sum_of_squares
 
 SUMS = 16  # four times: as a loop, in threads, in the standard library's processes, in raddle's
 
