@@ -32,7 +32,10 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent
 REQUIREMENTS = ("requirements-dev.txt", "tests/python/requirements.txt")
 #: The peers of a benchmark, which only those get who ask for it.
-PEERS = {"fetch": "benchmarks/requirements.txt"}
+PEERS = {
+    "fetch": "benchmarks/requirements.txt",
+    "processes": "benchmarks/requirements-processes.txt",
+}
 #: The usual runs of CPython's own tests: all of them, once with process pools that break as theirs
 #: do; then those of threads and futures with Future and functions of ours.
 CONFORMANCE = (

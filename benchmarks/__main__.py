@@ -1,7 +1,8 @@
 """``python -m benchmarks [names ...]``: measure, print, write results, rewrite the README's table.
 
-Names are suites (``threads``, ``locks``, ``fetch``, ``rust``) or cases of the first three;
-``threads`` when none is given.
+Names are suites (``threads``, ``processes``, ``locks``, ``fetch``, ``rust``) or cases of the first
+four; ``threads`` when none is given. ``soak`` is no comparison: a million tasks through one process
+pool, and what its processes hold meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import fetch, fetchers, locks, machine, readme, report, rust, web_server
+from benchmarks import (
+    fetch,
+    fetchers,
+    locks,
+    machine,
+    process_contenders,
+    processes,
+    readme,
+    report,
+    rust,
+    soak,
+    web_server,
+)
 from benchmarks.measure import measure_apart
 from benchmarks.model import RADDLE, Case, Result
 from benchmarks.threads import CASES
@@ -21,14 +34,22 @@ from benchmarks.threads import CASES
 #: The suites whose cases are measured here, each with its cases and the columns of its table.
 SUITES = {
     "threads": (CASES, report.THREAD_COLUMNS),
+    "processes": (processes.CASES, processes.COLUMNS),
     "locks": (locks.CASES, locks.COLUMNS),
     "fetch": (fetch.CASES, fetch.COLUMNS),
 }
+#: What tells that a suite has not got what it measures against.
+MISSING = (fetchers.PeersMissing, process_contenders.PeersMissing, web_server.NginxMissing)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options; an unknown name ends the program with the known ones."""
-    known = [*SUITES, "rust", *(case.name for cases, _ in SUITES.values() for case in cases)]
+    known = [
+        *SUITES,
+        "rust",
+        "soak",
+        *(case.name for cases, _ in SUITES.values() for case in cases),
+    ]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(known))
     parser.add_argument("--quick", action="store_true", help="try it out: results not written")
@@ -128,17 +149,31 @@ def can_import(module: str) -> bool:
     return True
 
 
+def soaked(options: argparse.Namespace) -> int:
+    """Run the soak as the command line asks for it and return its status."""
+    words = ["--subject", options.subject]
+    words += ["--tasks", "50000"] if options.quick else []
+    return soak.main([*words, "--no-write"] if options.no_write else words)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit status."""
     options = parse(arguments)
     names = options.names or ["threads"]
     if set(names) != {"rust"} and not can_import(options.subject):
         return 2
+    if "soak" in names:
+        status = soaked(options)
+        names = [name for name in names if name != "soak"]
+        if status or not names:
+            return status
     try:
         if chosen(names, "fetch"):
             fetch.ready()
+        if chosen(names, "processes"):
+            processes.ready()
         suites = measure(names, options)
-    except (fetchers.PeersMissing, web_server.NginxMissing) as error:
+    except MISSING as error:
         print(f"nothing was measured: {error}", file=sys.stderr)
         return 2
     except (subprocess.CalledProcessError, FileNotFoundError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import gc
 import importlib
 import json
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from benchmarks.model import FULL, QUICK, Case, Result, Sample, Scale
@@ -67,6 +69,15 @@ def measure(case: Case, subject: str, scale: Scale) -> dict[str, list[float]]:
     return figures
 
 
+def compile_package(module: ModuleType) -> None:
+    """Compile a package's modules to byte code, as pip does when it installs one.
+
+    Whole programs load it anew each time, and Python may have been told not to write byte code.
+    """
+    for folder in getattr(module, "__path__", ()):
+        compileall.compile_dir(folder, quiet=2)
+
+
 def measure_apart(case: Case, subject: str, quick: bool) -> Result:
     """Measure a case in a fresh interpreter; what goes wrong there is the result's failure."""
     command = [sys.executable, "-m", "benchmarks.measure", case.name, subject]
@@ -97,10 +108,11 @@ def _last_words(child: subprocess.CompletedProcess[str]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measure one case in this interpreter and print its figures as JSON."""
-    from benchmarks import fetch, locks, threads
+    from benchmarks import fetch, locks, processes, threads
 
     name, subject, *options = arguments
-    [case] = [case for case in (*threads.CASES, *locks.CASES, *fetch.CASES) if case.name == name]
+    cases = (*threads.CASES, *processes.CASES, *locks.CASES, *fetch.CASES)
+    [case] = [case for case in cases if case.name == name]
     json.dump(measure(case, subject, QUICK if "--quick" in options else FULL), sys.stdout)
 
 

@@ -41,7 +41,7 @@ def live_line(result: Result) -> str:
     lines = [head]
     for name in result.figures:
         beside = "" if name not in result.peers() else f"   {spread(result.ratio(name), 'x')}"
-        lines.append(f"    {name:<20} {spread(result.cost(name)):>26} {result.unit}{beside}")
+        lines.append(f"    {name:<30} {spread(result.cost(name)):>26} {result.unit}{beside}")
     if result.target is not None:
         lines.append(f"    {result.target}: {result.verdict}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The engine's own benchmark (``cargo bench``) as a suite: raddle beside rayon and tokio."""
+"""The engine's own benchmarks (``cargo bench``) as a suite: beside rayon, tokio and a socket."""
 
 from __future__ import annotations
 
@@ -10,30 +10,39 @@ from collections.abc import Iterable
 from benchmarks.measure import ROOT
 from benchmarks.model import MICROSECONDS_A_TASK, RADDLE, Result, Target
 
-COLUMNS = (RADDLE, "rayon", "tokio")
+COLUMNS = (RADDLE, "rayon", "tokio", "socket")
+BENCHES = ("threads", "processes")
 WITHIN_TWICE = Target(0.5, peers=["rayon", "tokio"])
 TITLES = {
     "submit-all": "submit 100,000 no-ops, then read all results, 2 workers",
     "one-by-one": "submit one no-op, read its result, submit the next, 2 workers",
     "map": "map of 1,000,000 numbers, 2 workers",
+    "process-submit-all": "submit 100,000 echoes to processes, then read all results, 2 workers",
+    "process-one-by-one": "submit one echo to a process, read its result, submit the next",
+    "process-map": "map of 1,000,000 numbers over processes, 2 workers",
 }
 NOTES = {
     "submit-all": "rayon: spawn and one channel for all. tokio: spawn_blocking, a handle a task.",
     "one-by-one": "rayon: spawn and the same channel. tokio: spawn_blocking, a handle a task.",
     "map": "rayon: par_iter, which splits the range and makes no task of an item.",
+    "process-submit-all": "Eight bytes a task, there and back.",
+    "process-one-by-one": "socket: the same bytes written to one process and read from it.",
+    "process-map": "Each number is a task.",
 }
 TARGETS = {"submit-all": WITHIN_TWICE, "one-by-one": WITHIN_TWICE}
 
 
 def run(quick: bool) -> list[Result]:
     """Run ``cargo bench`` and return its cases; raises CalledProcessError where it fails."""
-    command = ["cargo", "bench", "--quiet", "-p", "raddle", "--bench", "threads"]
-    command += ["--", "--quick"] if quick else []
     environment = {**os.environ, "RADDLE_BENCH_JSON": "1"}
-    output = subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
-    return results(output.splitlines())
+    lines = []
+    for bench in BENCHES:
+        command = ["cargo", "bench", "--quiet", "-p", "raddle", "--bench", bench]
+        command += ["--", "--quick"] if quick else []
+        lines += subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout.splitlines()
+    return results(lines)
 
 
 def results(lines: Iterable[str]) -> list[Result]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from benchmarks.contenders import openers, warm_pools
 from benchmarks.load import busy_processes
-from benchmarks.measure import timed
+from benchmarks.measure import compile_package, timed
 from benchmarks.memory import pending_bytes_apart
 from benchmarks.model import (
     FUTURES,
@@ -175,6 +175,7 @@ with ThreadPool(2) as pool:
 @contextmanager
 def start_program(subject: ModuleType, scale: Scale) -> Iterator[Mapping[str, Sample]]:
     """Give samplers of whole programs, the interpreter's start and the import included."""
+    compile_package(subject)
     programs = {
         RADDLE: EXECUTOR_PROGRAM.format(module=subject.__name__),
         FUTURES: EXECUTOR_PROGRAM.format(module=FUTURES),

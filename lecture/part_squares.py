@@ -7,16 +7,9 @@ import raddle
 from lecture.measure import Measured, measure
 from lecture.pages import Pages
 from lecture.screen import BOLD, Screen, time_text
+from lecture.squares import BUDGET, size_for, sum_of_squares
 
-#: The lecture sums ten million squares; a slow machine sums fewer, to stay near ten seconds.
-LARGEST = 10_000_000
-BUDGET = 10.0
 SUMS = 12  # four times: as a loop, with the standard library, with raddle
-
-
-def sum_of_squares(n: int) -> int:
-    """Add the squares of the numbers below n."""
-    return sum(i * i for i in range(n))
 
 
 def in_threads(library: ModuleType, n: int) -> list[Measured[int]]:
@@ -30,18 +23,9 @@ def in_a_row(n: int) -> list[Measured[int]]:
     return [measure(sum_of_squares, n) for _ in range(4)]
 
 
-def size_for(budget: float) -> int:
-    """Choose the size that this machine sums often enough within the budget of seconds."""
-    sample = LARGEST // 20
-    fitting = sample * budget / (measure(sum_of_squares, sample).seconds * SUMS)
-    return next(
-        n for n in (LARGEST, LARGEST // 2, LARGEST // 5, sample) if n <= fitting or n == sample
-    )
-
-
 def show(screen: Screen, pages: Pages) -> None:
     """Run the programs, and show by the processor's time why threads do not help."""
-    n = size_for(BUDGET)
+    n = size_for(BUDGET, SUMS)
     screen.program(sum_of_squares, in_threads)
     loop = measure(in_a_row, n)
     standard = measure(in_threads, concurrent.futures, n)

@@ -22,6 +22,8 @@ PARTS = {
     "completed": "submit and as_completed, results as they become ready",
     "squares": "a sum of squares, which threads do not speed up, and why",
     "tasks": "what a task costs",
+    "processes": "the same sums in a loop, in threads and in processes",
+    "choice": "threads or processes: what each is best for, and costs",
     "scraping": "page sizes with requests in five threads, and in one call",
 }
 #: Packages that a part needs beside raddle, by their names in the requirements files.
