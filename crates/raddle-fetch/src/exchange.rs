@@ -221,33 +221,14 @@ async fn send(
     let request = message(client, connection, outgoing)?;
     let limit = clock.as_ref().timeout.read;
     clock.as_mut().limit(limit);
-    let sent = match connection {
-        Connection::Http1(sender) => {
-            clock
-                .as_mut()
-                .within(async {
-                    sender.ready().await.map_err(|error| broken(&error, true))?;
-                    sender.try_send_request(request).await.map_err(|e| {
-                        let is_unsent = e.message().is_some();
-                        broken(e.error(), is_unsent)
-                    })
-                })
-                .await
-        }
-        Connection::Http2(sender, ..) => {
-            clock
-                .as_mut()
-                .within(async {
-                    sender.ready().await.map_err(|error| broken(&error, true))?;
-                    sender.try_send_request(request).await.map_err(|e| {
-                        let is_unsent = e.message().is_some();
-                        broken(e.error(), is_unsent)
-                    })
-                })
-                .await
-        }
-    };
-    match sent {
+    let sent = clock.as_mut().within(async {
+        connection.ready().await.map_err(|error| broken(&error, true))?;
+        connection.send(request).await.map_err(|error| {
+            let is_unsent = error.message().is_some();
+            broken(error.error(), is_unsent)
+        })
+    });
+    match sent.await {
         Ok(answer) => answer.map(http::Response::into_parts),
         Err(_) => Err(clock.passed(Phase::Headers, 0)),
     }

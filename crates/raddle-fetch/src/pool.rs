@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http_body_util::Full;
-use hyper::client::conn::{http1, http2};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
 use tokio::sync::Notify;
 
 pub(crate) type Body = Full<Bytes>;
+type Sent = Result<http::Response<Incoming>, TrySendError<http::Request<Body>>>;
 
 /// Connections that may rest at least, whatever the concurrency.
 const LEAST: usize = 16;
@@ -64,6 +67,22 @@ impl Drop for Place {
 impl Connection {
     pub(crate) fn is_http2(&self) -> bool {
         matches!(self, Connection::Http2(..))
+    }
+
+    /// Waits until a request can be sent.
+    pub(crate) async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Connection::Http1(sender) => sender.ready().await,
+            Connection::Http2(sender, ..) => sender.ready().await,
+        }
+    }
+
+    /// Sends a request, and waits for the head of its answer. An error has the request in it if it was not sent.
+    pub(crate) fn send(&mut self, request: http::Request<Body>) -> impl Future<Output = Sent> {
+        match self {
+            Connection::Http1(sender) => Either::Left(sender.try_send_request(request)),
+            Connection::Http2(sender, ..) => Either::Right(sender.try_send_request(request)),
+        }
     }
 
     /// Waits until the server allows one more stream; false if the connection ended meanwhile.
