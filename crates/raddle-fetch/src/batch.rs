@@ -350,7 +350,7 @@ impl Batch {
                 let wait = retry::after_failure(&self.call.options, job.attempts, &job.outgoing.method, &failed);
                 match wait {
                     Some(_) if failed.again == Again::Now => self.submit(job),
-                    Some(wait) => self.retry(job, wait),
+                    Some(wait) => self.retry(job, wait, failed.kind == ErrorKind::Connection),
                     None => self.fail(&job, failed, elapsed),
                 }
             }
@@ -377,7 +377,7 @@ impl Batch {
             if wait.is_for_the_host {
                 self.schedule.pause(host, Instant::now() + wait.time);
             }
-            return self.retry(job, wait.time);
+            return self.retry(job, wait.time, false);
         }
         self.schedule.relax(host);
         if let Purpose::Robots(site) = &job.purpose {
@@ -388,8 +388,9 @@ impl Batch {
         self.finished.push_back((index, Ok(job.response(answer, elapsed))));
     }
 
-    fn retry(&mut self, mut job: Box<Job>, wait: Duration) {
+    fn retry(&mut self, mut job: Box<Job>, wait: Duration, is_wary: bool) {
         job.attempts += 1;
+        job.outgoing.is_wary = is_wary;
         job.spent = Duration::ZERO;
         self.schedule.push_later(&host(&job), job.index, job, Instant::now() + wait);
     }

@@ -41,6 +41,8 @@ pub(crate) struct Outgoing {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Whether it passes by the connections that rest: the attempt before found its own broken.
+    pub(crate) is_wary: bool,
 }
 
 /// What an exchange tells of its course.
@@ -147,6 +149,7 @@ pub(crate) async fn exchange(
     let mut clock = pin!(Clock::start(timeout, spent));
     loop {
         let rested = client.pool.take(origin(&outgoing.url));
+        let rested = rested.filter(|(connection, _)| connection.is_http2() || !outgoing.is_wary);
         let rest = rested.as_ref().map(|(_, rest)| *rest);
         let mut connection = match rested {
             Some((connection, _)) => connection,

@@ -44,6 +44,28 @@ fn connections_are_kept_between_calls() {
 }
 
 #[test]
+fn after_a_broken_connection_the_next_attempt_opens_its_own() {
+    let (both, count) = (std::sync::Barrier::new(2), AtomicUsize::new(0));
+    let server = Server::start(move |head| {
+        if head.starts_with("get /first") {
+            both.wait();
+        } else if count.fetch_add(1, SeqCst) == 0 {
+            return Answer::raw(b"");
+        }
+        Answer::page("200 OK", "", b"page")
+    });
+    let first = format!("{}/first", server.url);
+    let mut batch = Batch::new(Options { retries: 1, concurrency: 2, ..Options::default() }).unwrap();
+    for index in 0..3 {
+        batch.push(index, Request::new(if index < 2 { &first } else { &server.url }));
+    }
+    batch.close();
+    assert_eq!(batch.step(None, Eagerness::Hungry, None), Step::Finished);
+    let pages: Vec<_> = batch.take().map(|(_, outcome)| outcome.unwrap().text().into_owned()).collect();
+    assert_eq!((pages, server.connections()), (vec!["page".to_owned(); 3], 3));
+}
+
+#[test]
 fn a_wrong_length_an_early_end_and_rubbish_are_told_apart() {
     let server = Server::start(|head| match head.split(' ').nth(1).unwrap() {
         "/short" => Answer::raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
