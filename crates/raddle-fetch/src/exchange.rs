@@ -300,7 +300,7 @@ async fn read(
     let mut target = receiver.place(&head)?;
     if let (Some(bytes), true) = (announced, codings.is_empty()) {
         target.check(bytes)?;
-        target.reserve(bytes);
+        target.expect(bytes);
     }
     let mut decoder = Decoder::new(&codings, target);
     let mut received = 0;
@@ -408,7 +408,7 @@ fn broken(error: &hyper::Error, is_unsent: bool) -> Failed {
         let why = chain(error);
         // Only hyper's servers are told this in another way than by its words.
         let detail = if why.contains("too large") {
-            "the answer's head is too large: at most 100 headers, and about 400 KB, are read".into()
+            "the answer's head is too large: at most 100 headers, and 128 KB, are read".into()
         } else {
             format!("the answer is not HTTP ({why}): is this a web server?")
         };

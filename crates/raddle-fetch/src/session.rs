@@ -3,7 +3,7 @@
 //! Invariants: a session is used by one thread at a time, and never by a child of the process that made it: the child
 //! would share the parent's sockets. What is idle lies on one stack; nothing runs while nobody calls.
 
-use std::sync::{Arc, Mutex, Once, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
@@ -25,9 +25,6 @@ const LOOKUP_THREADS: usize = 16;
 const LOOKUP_THREAD_REST: Duration = Duration::from_secs(2);
 /// Looks at the stack before it is done without: a lock that was held during a fork stays held in the child.
 const TRIES: u32 = 1000;
-
-/// The block by which the C library learns how much to keep: as large as it takes notice of (32 MB less its own head).
-const KEPT_BLOCK: usize = 31 << 20;
 
 static IDLE: Mutex<Vec<Session>> = Mutex::new(Vec::new());
 
@@ -87,7 +84,6 @@ impl Session {
     }
 
     fn new(key: Key) -> Result<Self, String> {
-        keep_freed_memory();
         let client = Client::new(&key.options)?;
         let runtime = Builder::new_current_thread()
             .enable_io()
@@ -164,16 +160,6 @@ impl Drop for Session {
             std::mem::forget((runtime, Arc::clone(&self.client)));
         }
     }
-}
-
-/// Has glibc keep some of the memory that bodies leave, for those of the next call.
-///
-/// It gives freed memory back to the system from twice the size on of the largest block that it has mapped and freed, and
-/// without one from 128 KB on; then each body of the next call touches new pages. 600 bodies of 100 KB, fetched again and
-/// again: 85 us of processor time each without this and 58 with it. Nothing is touched here; at most 62 MB are kept.
-fn keep_freed_memory() {
-    static DONE: Once = Once::new();
-    DONE.call_once(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT_BLOCK))));
 }
 
 /// Works on the stack; `None` if it cannot be had.
