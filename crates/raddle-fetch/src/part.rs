@@ -45,6 +45,8 @@ pub(crate) struct Part {
     asked: u64,
     /// The size of the whole file, as far as the server tells it.
     total: Option<u64>,
+    /// Where the range that is being received ends, if it is one.
+    end: Option<u64>,
 }
 
 /// What an answer means for a part.
@@ -72,6 +74,7 @@ impl Part {
             unhashed: None,
             asked: 0,
             total: None,
+            end: None,
         }
     }
 
@@ -103,6 +106,9 @@ impl Part {
                 Meaning::Useless("the server sent a part in another encoding")
             }
             206 if !self.is_the_rest(headers) => Meaning::Useless("the server sent another part of the file"),
+            206 if self.total.or(range(headers).and_then(|range| range.total)).is_none() => {
+                Meaning::Useless("the server sent a part of the file and not how long the whole is")
+            }
             206 if validator(headers).is_some_and(|new| Some(new) != self.validator) => {
                 Meaning::Useless("the file has changed on the server")
             }
@@ -128,6 +134,11 @@ impl Part {
     /// What is missing at the end of an answer; the server may send less than was asked for.
     pub(crate) fn missing(&self) -> u64 {
         self.total.map_or(0, |total| total.saturating_sub(self.length))
+    }
+
+    /// Whether more came than the range that the server named.
+    pub(crate) fn is_overlong(&self) -> bool {
+        self.end.is_some_and(|end| self.length > end)
     }
 
     /// Hashes a piece of what was there before; returns whether there is more of it.
@@ -156,6 +167,7 @@ impl Part {
         file.seek(SeekFrom::Start(0))?;
         remove_note(path);
         self.length = 0;
+        self.end = None;
         self.resumed = false;
         self.hasher = self.checksum.as_ref().map(Checksum::hasher);
         self.unhashed = None;
@@ -170,7 +182,9 @@ impl Part {
     /// Makes the file ready for the rest.
     pub(crate) fn go_on(&mut self, headers: &HeaderMap) -> io::Result<()> {
         self.resumed = true;
-        self.total = range(headers).and_then(|range| range.total).or(self.total);
+        let range = range(headers);
+        self.total = range.as_ref().and_then(|range| range.total).or(self.total);
+        self.end = range.map(|range| range.end);
         // The whole is hashed when it is there, a piece at a time.
         self.hasher = None;
         self.unhashed = self.checksum.as_ref().map(|checksum| (checksum.hasher(), 0));
@@ -389,6 +403,8 @@ fn validator(headers: &HeaderMap) -> Option<String> {
 /// What a `Content-Range` says.
 struct Range {
     start: u64,
+    /// Behind its last byte.
+    end: u64,
     total: Option<u64>,
 }
 
@@ -402,5 +418,5 @@ fn range(headers: &HeaderMap) -> Option<Range> {
         "*" => None,
         digits => Some(digits.parse::<u64>().ok()?),
     };
-    (start <= end && total.is_none_or(|total| end < total)).then_some(Range { start, total })
+    (start <= end && total.is_none_or(|total| end < total)).then(|| Range { start, end: end.saturating_add(1), total })
 }

@@ -286,6 +286,33 @@ fn a_range_that_ends_early_is_no_whole_file() {
 }
 
 #[test]
+fn a_range_of_unknown_end_is_fetched_anew_and_an_overlong_one_refused() {
+    for (range, body, expected) in [
+        ("bytes 5-6/*", &b"56"[..], Ok("0123456789")),
+        ("bytes 5-9/10", b"56789 and more", Err(ErrorKind::InvalidResponse)),
+    ] {
+        let count = AtomicUsize::new(0);
+        let server = Server::start(move |head| {
+            let tag = "ETag: \"tag\"\r\n";
+            if head.contains("range: bytes=5-") {
+                return Answer::page("206 Partial Content", &format!("{tag}Content-Range: {range}\r\n"), body);
+            }
+            let whole = Answer::page("200 OK", tag, b"0123456789");
+            let cut = whole.bytes.len() - if count.fetch_add(1, SeqCst) == 0 { 5 } else { 0 };
+            Answer::raw(&whole.bytes[..cut])
+        });
+        let folder = folder("ranges");
+        let url = format!("{}/digits", server.url);
+        assert!(download([&url], &folder, &patient()).unwrap().remove(0).error.is_some());
+        // A call of its own knows no more than what the server says now.
+        let done = download([&url], &folder, &patient()).unwrap().remove(0);
+        let found = done.path.map(|path| std::fs::read_to_string(path).unwrap());
+        assert_eq!(found.as_deref().ok_or_else(|| done.error.unwrap().kind()), expected);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+#[test]
 fn a_wait_beyond_all_time_is_not_waited_for() {
     let server = Server::start(|_| Answer::page("429 Too Many Requests", "Retry-After: 18446744073709551615\r\n", b""));
     let options = Options { longest_wait: Duration::MAX, ..Options::default() };
