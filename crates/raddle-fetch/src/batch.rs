@@ -14,6 +14,7 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use http::header::{COOKIE, HeaderValue, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, Method};
 use tokio::sync::Notify;
+use url::Position;
 
 use crate::client::{Client, origin};
 use crate::error::{Error, ErrorKind};
@@ -296,7 +297,8 @@ impl Batch {
         let site: Box<str> = origin(&job.outgoing.url).into();
         match self.robots.get_mut(&site) {
             Some(Robots::Known(rules)) => {
-                match rules.allow(job.agent().as_deref().unwrap_or(&self.call.agent), job.outgoing.url.as_str()) {
+                let path = &job.outgoing.url[Position::BeforePath..Position::AfterQuery];
+                match rules.allow(job.agent().as_deref().unwrap_or(&self.call.agent), path) {
                     Ok(()) => self.schedule.push(&host(&job), job.index, job),
                     Err(why) => self.fail(&job, Failed::lasting(ErrorKind::Robots, why), Duration::ZERO),
                 }
