@@ -420,3 +420,35 @@ fn range(headers: &HeaderMap) -> Option<Range> {
     };
     (start <= end && total.is_none_or(|total| end < total)).then(|| Range { start, end: end.saturating_add(1), total })
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_before_is_hashed_a_piece_at_a_time() {
+        let folder = std::env::temp_dir().join(format!("raddle-fetch-part-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let content = vec![7; 3 * HASHED_AT_ONCE + 1];
+        let digest = hex(&sha2::Sha256::digest(&content));
+        let mut headers = HeaderMap::from_iter([(ETAG, HeaderValue::from_static("\"tag\""))]);
+        let mut old = Part::new(&folder, "http://h/file", true, None);
+        old.begin(&headers, Some(content.len() as u64)).unwrap();
+        old.write(&content[1..]).unwrap();
+        drop(old);
+
+        let checksum = Checksum::parse(&format!("sha256:{digest}")).unwrap();
+        let mut part = Part::new(&folder, "http://h/file", true, Some(checksum));
+        part.ask(&mut HeaderMap::new()).unwrap();
+        let range = format!("bytes {}-{}/{}", content.len() - 1, content.len() - 1, content.len());
+        headers.insert(CONTENT_RANGE, range.parse().unwrap());
+        part.go_on(&headers).unwrap();
+        part.write(&content[..1]).unwrap();
+        let steps = std::iter::repeat_with(|| part.hash_some().unwrap()).take_while(|has_more| *has_more).count();
+        assert!(steps > 3, "{steps}");
+        assert!(part.check().unwrap().is_some());
+        part.discard();
+        std::fs::remove_dir(&folder).unwrap();
+    }
+}
