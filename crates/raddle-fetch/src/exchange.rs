@@ -31,8 +31,10 @@ const REDIRECT_PAGE: u64 = 64 << 10;
 /// 2 s at least. One that breaks sooner breaks because of the request.
 const STALE: Duration = Duration::from_secs(1);
 
-/// Turns of the event loop in which connections that were dropped are closed.
-const CLOSING_TURNS: usize = 8;
+/// Where there is no file descriptor for a connection, others are waited for: how often, and how long each time. A second is
+/// a guess: most requests of the same batch end in it.
+const FILE_LOOKS: u32 = 200;
+const FILE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -195,14 +197,11 @@ async fn connect(client: &Client, outgoing: &Outgoing, mut clock: Pin<&mut Clock
     let limit = clock.as_ref().timeout.connect;
     clock.as_mut().limit(limit);
     let mut connected = clock.as_mut().within(client.connect(&outgoing.url)).await;
-    if let Ok(Err(ConnectFailed { lacks_files: true, .. })) = &connected
-        && client.pool.forget_all()
-    {
-        // Those that rest are closed when their tasks have had their turn.
-        for _ in 0..CLOSING_TURNS {
-            turn().await;
-        }
-        connected = clock.as_mut().within(client.connect(&outgoing.url)).await;
+    for _ in 0..FILE_LOOKS {
+        let Ok(Err(ConnectFailed { lacks_files: true, .. })) = &connected else { break };
+        // Those that rest are closed when their tasks have had their turn; the others when their requests have ended.
+        client.pool.forget_all();
+        connected = clock.as_mut().within(connect_later(client, &outgoing.url)).await;
     }
     match connected {
         Ok(Ok(connection)) => Ok(connection),
@@ -213,6 +212,11 @@ async fn connect(client: &Client, outgoing: &Outgoing, mut clock: Pin<&mut Clock
         }),
         Err(_) => Err(clock.passed(Phase::Connect, 0)),
     }
+}
+
+async fn connect_later(client: &Client, url: &Url) -> Result<Connection, ConnectFailed> {
+    tokio::time::sleep(FILE_PAUSE).await;
+    client.connect(url).await
 }
 
 async fn send(

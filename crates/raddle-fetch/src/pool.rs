@@ -12,6 +12,7 @@ use futures_util::future::Either;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
 
 pub(crate) type Body = Full<Bytes>;
@@ -179,10 +180,12 @@ impl Pool {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says how many requests go at a time: twice as many connections may rest.
+    /// Says how many requests go at a time: twice as many connections may rest, but in a quarter of the file descriptors that
+    /// this process may have.
     pub(crate) fn expect(&self, concurrency: usize) {
-        let mut table = self.lock();
-        table.most = concurrency.saturating_mul(2).max(LEAST);
+        let files =
+            getrlimit(Resource::Nofile).current.map_or(usize::MAX, |most| most.try_into().unwrap_or(usize::MAX));
+        self.lock().most = concurrency.saturating_mul(2).max(LEAST).min(files / 4);
     }
 
     /// A connection that rests or can be shared, and for how long it has rested.
@@ -215,7 +218,7 @@ impl Pool {
             return;
         }
         let mut table = self.lock();
-        if table.resting >= table.most {
+        while table.resting > 0 && table.resting >= table.most {
             table.drop_oldest();
         }
         table.of(origin).resting.push((sender, Instant::now()));
@@ -259,11 +262,11 @@ impl Pool {
         }
     }
 
-    /// Drops all that rests; returns whether there was any.
-    pub(crate) fn forget_all(&self) -> bool {
+    /// Drops all that rests.
+    pub(crate) fn forget_all(&self) {
         let mut table = self.lock();
         table.origins.values_mut().for_each(|entry| entry.resting.clear());
-        std::mem::take(&mut table.resting) > 0
+        table.resting = 0;
     }
 
     /// Drops what has rested too long or was closed, and the origins that have nothing left.
