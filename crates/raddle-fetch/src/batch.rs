@@ -125,7 +125,7 @@ impl Batch {
     /// A batch without items.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] for options that cannot be met.
+    /// [`ErrorKind::InvalidRequest`] for options that cannot be met; [`ErrorKind::System`] where an event loop cannot be had.
     pub fn new(options: Options) -> Result<Self, Error> {
         let invalid = |detail: String| Error::new(ErrorKind::InvalidRequest, "", detail);
         // What a server asks for is added to the clock, which ends somewhere.
@@ -136,7 +136,7 @@ impl Batch {
             Some(rate) if rate > 0.0 => Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX),
             Some(rate) => return Err(invalid(format!("rate= is requests a second: more than 0, not {rate}"))),
         };
-        let session = Session::take(&options.client).map_err(invalid)?;
+        let session = Session::take(&options.client)?;
         session.client().pool.expect(options.concurrency);
         let agent = defaults.get(USER_AGENT).and_then(|value| value.to_str().ok()).map(robots::product);
         Ok(Self {

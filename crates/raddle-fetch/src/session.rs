@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::client::Client;
+use crate::error::{Error, ErrorKind};
 use crate::options::{ClientOptions, Proxy};
 
 /// Idle sessions that are kept: as many as threads that fetch at the same time, within reason.
@@ -68,7 +69,7 @@ impl Session {
     ///
     /// # Errors
     /// What is wrong with the options, or that the system has no means for an event loop.
-    pub(crate) fn take(options: &ClientOptions) -> Result<Self, String> {
+    pub(crate) fn take(options: &ClientOptions) -> Result<Self, Error> {
         let key = Key::of(options);
         let idle = with_idle(|idle| {
             let place = idle.iter().rposition(|session| session.key == key && session.is_ours())?;
@@ -83,16 +84,17 @@ impl Session {
         }
     }
 
-    fn new(key: Key) -> Result<Self, String> {
-        let client = Client::new(&key.options)?;
-        let runtime = Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .max_blocking_threads(LOOKUP_THREADS)
-            .thread_keep_alive(LOOKUP_THREAD_REST)
-            .thread_name("raddle-lookup")
-            .build()
-            .map_err(|error| format!("the system has no room for another event loop: {error}"))?;
+    fn new(key: Key) -> Result<Self, Error> {
+        let client = Client::new(&key.options).map_err(|detail| Error::new(ErrorKind::InvalidRequest, "", detail))?;
+        // Idle sessions have file descriptors, which may be what is missing.
+        let runtime = event_loop().or_else(|_| {
+            drop(with_idle(std::mem::take));
+            event_loop()
+        });
+        let runtime = runtime.map_err(|error| {
+            let detail = format!("the system has no room for an event loop ({error}): close files, or raise ulimit -n");
+            Error::new(ErrorKind::System, "", detail)
+        })?;
         let generation = raddle::os::fork_generation();
         Ok(Self { runtime: Some(runtime), client, key, generation, rested: Instant::now() })
     }
@@ -160,6 +162,16 @@ impl Drop for Session {
             std::mem::forget((runtime, Arc::clone(&self.client)));
         }
     }
+}
+
+fn event_loop() -> std::io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(LOOKUP_THREADS)
+        .thread_keep_alive(LOOKUP_THREAD_REST)
+        .thread_name("raddle-lookup")
+        .build()
 }
 
 /// Works on the stack; `None` if it cannot be had.

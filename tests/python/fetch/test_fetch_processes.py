@@ -473,6 +473,22 @@ def test_an_error_says_that_there_is_no_file_descriptor(faults: Faults):
     assert output == ["ConnectionFailed True"]
 
 
+def test_without_an_event_loop_nothing_is_fetched_and_the_system_is_blamed(faults: Faults):
+    output = clean(
+        f"""
+        import resource
+        futures.get({faults.url("ok")!r}, timeout=None)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+        try:
+            futures.get({faults.url("ok")!r}, http2=False)
+        except OSError as error:
+            say("ulimit -n" in str(error))
+        """
+    )
+    assert output == ["True"]
+
+
 def test_a_child_that_drops_a_batch_of_asyncio_leaves_the_loop_of_its_parent(faults: Faults):
     output = clean(
         f"""
