@@ -13,6 +13,7 @@ from benchmarks import web_server
 from benchmarks.fetchers import (
     AIOHTTP,
     AT_ONCE,
+    GET,
     HTTPX,
     PRIMP,
     REQUESTS,
@@ -167,7 +168,8 @@ def many(column: int) -> Setup:
 
 
 COLUMNS = (
-    RADDLE, AIOHTTP, PRIMP, SESSION, REQUESTS, "requests", HTTPX, URLLIB, "raddle.fetch_iter", WRK,
+    RADDLE, AIOHTTP, PRIMP, SESSION, REQUESTS, "requests", HTTPX, URLLIB, "raddle.fetch_iter", GET,
+    WRK,
 )  # fmt: skip
 LIMIT = "wrk only counts bytes: it is the limit of this server on this machine."
 SHARED = "nginx has one worker and shares the machine's cores with who fetches."
@@ -198,9 +200,10 @@ CASES = [
     Case(
         "fetch-get",
         "get pages of 1 KB one by one, in a pool of 32 threads",
-        pages(one_by_one, "1k", {**COUNTS, RADDLE: 1000}, limit=False),
+        pages(one_by_one, "1k", {**COUNTS, RADDLE: 1000, GET: 1000}, limit=False),
         "us a request",
-        note="raddle.get in raddle.ThreadPoolExecutor; the others in concurrent.futures'.",
+        note="The first is raddle.get in raddle.ThreadPoolExecutor; the others are in "
+        "concurrent.futures', raddle.get too.",
     ),
     Case(
         "fetch-single",

@@ -20,6 +20,7 @@ PRIMP = "primp"
 SESSION = "requests.Session"
 REQUESTS = "requests.get"
 HTTPX = "httpx"
+GET = "raddle.get"
 THREADS = 32
 AT_ONCE = 64
 
@@ -158,6 +159,7 @@ def one_by_one(subject: ModuleType) -> Iterator[dict[str, Fetch]]:
         pool = stack.enter_context(subject.ThreadPoolExecutor(THREADS))
         yield {
             subject.__name__: partial(raddle_threads, pool, subject),
+            GET: in_threads(stack, lambda url: bytes(subject.get(url).content)),
             SESSION: requests_session(stack),
             REQUESTS: requests_get(stack),
         }

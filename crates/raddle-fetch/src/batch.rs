@@ -14,6 +14,7 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use http::header::{COOKIE, HeaderValue, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, Method};
 use tokio::sync::Notify;
+use url::Position;
 
 use crate::client::{Client, origin};
 use crate::error::{Error, ErrorKind};
@@ -124,7 +125,7 @@ impl Batch {
     /// A batch without items.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] for options that cannot be met.
+    /// [`ErrorKind::InvalidRequest`] for options that cannot be met; [`ErrorKind::System`] where an event loop cannot be had.
     pub fn new(options: Options) -> Result<Self, Error> {
         let invalid = |detail: String| Error::new(ErrorKind::InvalidRequest, "", detail);
         // What a server asks for is added to the clock, which ends somewhere.
@@ -135,7 +136,7 @@ impl Batch {
             Some(rate) if rate > 0.0 => Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX),
             Some(rate) => return Err(invalid(format!("rate= is requests a second: more than 0, not {rate}"))),
         };
-        let session = Session::take(&options.client).map_err(invalid)?;
+        let session = Session::take(&options.client)?;
         session.client().pool.expect(options.concurrency);
         let agent = defaults.get(USER_AGENT).and_then(|value| value.to_str().ok()).map(robots::product);
         Ok(Self {
@@ -296,7 +297,8 @@ impl Batch {
         let site: Box<str> = origin(&job.outgoing.url).into();
         match self.robots.get_mut(&site) {
             Some(Robots::Known(rules)) => {
-                match rules.allow(job.agent().as_deref().unwrap_or(&self.call.agent), job.outgoing.url.as_str()) {
+                let path = &job.outgoing.url[Position::BeforePath..Position::AfterQuery];
+                match rules.allow(job.agent().as_deref().unwrap_or(&self.call.agent), path) {
                     Ok(()) => self.schedule.push(&host(&job), job.index, job),
                     Err(why) => self.fail(&job, Failed::lasting(ErrorKind::Robots, why), Duration::ZERO),
                 }
@@ -350,7 +352,7 @@ impl Batch {
                 let wait = retry::after_failure(&self.call.options, job.attempts, &job.outgoing.method, &failed);
                 match wait {
                     Some(_) if failed.again == Again::Now => self.submit(job),
-                    Some(wait) => self.retry(job, wait),
+                    Some(wait) => self.retry(job, wait, failed.kind == ErrorKind::Connection),
                     None => self.fail(&job, failed, elapsed),
                 }
             }
@@ -377,7 +379,7 @@ impl Batch {
             if wait.is_for_the_host {
                 self.schedule.pause(host, Instant::now() + wait.time);
             }
-            return self.retry(job, wait.time);
+            return self.retry(job, wait.time, false);
         }
         self.schedule.relax(host);
         if let Purpose::Robots(site) = &job.purpose {
@@ -388,8 +390,9 @@ impl Batch {
         self.finished.push_back((index, Ok(job.response(answer, elapsed))));
     }
 
-    fn retry(&mut self, mut job: Box<Job>, wait: Duration) {
+    fn retry(&mut self, mut job: Box<Job>, wait: Duration, is_wary: bool) {
         job.attempts += 1;
+        job.outgoing.is_wary = is_wary;
         job.spent = Duration::ZERO;
         self.schedule.push_later(&host(&job), job.index, job, Instant::now() + wait);
     }

@@ -91,7 +91,7 @@ impl Decoder {
         }
         self.is_begun = true;
         if self.reader.is_none() {
-            return self.target.write_all(&piece);
+            return self.target.take(piece);
         }
         self.feed.lock().piece = piece;
         Ok(())

@@ -317,6 +317,13 @@ impl ToFile {
     /// Looks at a part when its answer has been read whole.
     fn check(&self) -> Result<bool, Failed> {
         let mut state = lock(&self.state);
+        if state.part.is_overlong() {
+            state.part.discard();
+            return Err(Failed::lasting(
+                ErrorKind::InvalidResponse,
+                "the server sent more than the part that it named",
+            ));
+        }
         let missing = state.part.missing();
         if missing > 0 && !state.has_own_range && state.status.is_some_and(|status| (200..300).contains(&status)) {
             let detail = format!("the server sent only a part of the file: {missing} bytes are missing");

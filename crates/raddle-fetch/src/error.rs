@@ -59,6 +59,8 @@ pub enum ErrorKind {
     File,
     /// The batch was ended before this request.
     Cancelled,
+    /// The system has no means left for any request, such as file descriptors.
+    System,
 }
 
 /// Why a request failed.

@@ -31,8 +31,10 @@ const REDIRECT_PAGE: u64 = 64 << 10;
 /// 2 s at least. One that breaks sooner breaks because of the request.
 const STALE: Duration = Duration::from_secs(1);
 
-/// Turns of the event loop in which connections that were dropped are closed.
-const CLOSING_TURNS: usize = 8;
+/// Where there is no file descriptor for a connection, others are waited for: how often, and how long each time. A second is
+/// a guess: most requests of the same batch end in it.
+const FILE_LOOKS: u32 = 200;
+const FILE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub(crate) struct Outgoing {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Whether it passes by the connections that rest: the attempt before found its own broken.
+    pub(crate) is_wary: bool,
 }
 
 /// What an exchange tells of its course.
@@ -147,6 +151,7 @@ pub(crate) async fn exchange(
     let mut clock = pin!(Clock::start(timeout, spent));
     loop {
         let rested = client.pool.take(origin(&outgoing.url));
+        let rested = rested.filter(|(connection, _)| connection.is_http2() || !outgoing.is_wary);
         let rest = rested.as_ref().map(|(_, rest)| *rest);
         let mut connection = match rested {
             Some((connection, _)) => connection,
@@ -192,14 +197,11 @@ async fn connect(client: &Client, outgoing: &Outgoing, mut clock: Pin<&mut Clock
     let limit = clock.as_ref().timeout.connect;
     clock.as_mut().limit(limit);
     let mut connected = clock.as_mut().within(client.connect(&outgoing.url)).await;
-    if let Ok(Err(ConnectFailed { lacks_files: true, .. })) = &connected
-        && client.pool.forget_all()
-    {
-        // Those that rest are closed when their tasks have had their turn.
-        for _ in 0..CLOSING_TURNS {
-            turn().await;
-        }
-        connected = clock.as_mut().within(client.connect(&outgoing.url)).await;
+    for _ in 0..FILE_LOOKS {
+        let Ok(Err(ConnectFailed { lacks_files: true, .. })) = &connected else { break };
+        // Those that rest are closed when their tasks have had their turn; the others when their requests have ended.
+        client.pool.forget_all();
+        connected = clock.as_mut().within(connect_later(client, &outgoing.url)).await;
     }
     match connected {
         Ok(Ok(connection)) => Ok(connection),
@@ -212,6 +214,11 @@ async fn connect(client: &Client, outgoing: &Outgoing, mut clock: Pin<&mut Clock
     }
 }
 
+async fn connect_later(client: &Client, url: &Url) -> Result<Connection, ConnectFailed> {
+    tokio::time::sleep(FILE_PAUSE).await;
+    client.connect(url).await
+}
+
 async fn send(
     client: &Client,
     connection: &mut Connection,
@@ -221,33 +228,14 @@ async fn send(
     let request = message(client, connection, outgoing)?;
     let limit = clock.as_ref().timeout.read;
     clock.as_mut().limit(limit);
-    let sent = match connection {
-        Connection::Http1(sender) => {
-            clock
-                .as_mut()
-                .within(async {
-                    sender.ready().await.map_err(|error| broken(&error, true))?;
-                    sender.try_send_request(request).await.map_err(|e| {
-                        let is_unsent = e.message().is_some();
-                        broken(e.error(), is_unsent)
-                    })
-                })
-                .await
-        }
-        Connection::Http2(sender, ..) => {
-            clock
-                .as_mut()
-                .within(async {
-                    sender.ready().await.map_err(|error| broken(&error, true))?;
-                    sender.try_send_request(request).await.map_err(|e| {
-                        let is_unsent = e.message().is_some();
-                        broken(e.error(), is_unsent)
-                    })
-                })
-                .await
-        }
-    };
-    match sent {
+    let sent = clock.as_mut().within(async {
+        connection.ready().await.map_err(|error| broken(&error, true))?;
+        connection.send(request).await.map_err(|error| {
+            let is_unsent = error.message().is_some();
+            broken(error.error(), is_unsent)
+        })
+    });
+    match sent.await {
         Ok(answer) => answer.map(http::Response::into_parts),
         Err(_) => Err(clock.passed(Phase::Headers, 0)),
     }
@@ -316,7 +304,7 @@ async fn read(
     let mut target = receiver.place(&head)?;
     if let (Some(bytes), true) = (announced, codings.is_empty()) {
         target.check(bytes)?;
-        target.reserve(bytes);
+        target.expect(bytes);
     }
     let mut decoder = Decoder::new(&codings, target);
     let mut received = 0;
@@ -424,7 +412,7 @@ fn broken(error: &hyper::Error, is_unsent: bool) -> Failed {
         let why = chain(error);
         // Only hyper's servers are told this in another way than by its words.
         let detail = if why.contains("too large") {
-            "the answer's head is too large: at most 100 headers, and about 400 KB, are read".into()
+            "the answer's head is too large: at most 100 headers, and 128 KB, are read".into()
         } else {
             format!("the answer is not HTTP ({why}): is this a web server?")
         };

@@ -54,7 +54,7 @@ impl Job {
             purpose: Purpose::Item,
             own_cookies: None,
             is_complete: false,
-            outgoing: Outgoing { method, url, headers, body },
+            outgoing: Outgoing { method, url, headers, body, is_wary: false },
             receiver: Box::new(InMemory(options.max_bytes)),
             timeout: timeout.unwrap_or(options.timeout),
             attempts: 1,

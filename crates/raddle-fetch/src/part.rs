@@ -45,6 +45,8 @@ pub(crate) struct Part {
     asked: u64,
     /// The size of the whole file, as far as the server tells it.
     total: Option<u64>,
+    /// Where the range that is being received ends, if it is one.
+    end: Option<u64>,
 }
 
 /// What an answer means for a part.
@@ -72,6 +74,7 @@ impl Part {
             unhashed: None,
             asked: 0,
             total: None,
+            end: None,
         }
     }
 
@@ -103,6 +106,9 @@ impl Part {
                 Meaning::Useless("the server sent a part in another encoding")
             }
             206 if !self.is_the_rest(headers) => Meaning::Useless("the server sent another part of the file"),
+            206 if self.total.or(range(headers).and_then(|range| range.total)).is_none() => {
+                Meaning::Useless("the server sent a part of the file and not how long the whole is")
+            }
             206 if validator(headers).is_some_and(|new| Some(new) != self.validator) => {
                 Meaning::Useless("the file has changed on the server")
             }
@@ -128,6 +134,11 @@ impl Part {
     /// What is missing at the end of an answer; the server may send less than was asked for.
     pub(crate) fn missing(&self) -> u64 {
         self.total.map_or(0, |total| total.saturating_sub(self.length))
+    }
+
+    /// Whether more came than the range that the server named.
+    pub(crate) fn is_overlong(&self) -> bool {
+        self.end.is_some_and(|end| self.length > end)
     }
 
     /// Hashes a piece of what was there before; returns whether there is more of it.
@@ -156,6 +167,7 @@ impl Part {
         file.seek(SeekFrom::Start(0))?;
         remove_note(path);
         self.length = 0;
+        self.end = None;
         self.resumed = false;
         self.hasher = self.checksum.as_ref().map(Checksum::hasher);
         self.unhashed = None;
@@ -170,7 +182,9 @@ impl Part {
     /// Makes the file ready for the rest.
     pub(crate) fn go_on(&mut self, headers: &HeaderMap) -> io::Result<()> {
         self.resumed = true;
-        self.total = range(headers).and_then(|range| range.total).or(self.total);
+        let range = range(headers);
+        self.total = range.as_ref().and_then(|range| range.total).or(self.total);
+        self.end = range.map(|range| range.end);
         // The whole is hashed when it is there, a piece at a time.
         self.hasher = None;
         self.unhashed = self.checksum.as_ref().map(|checksum| (checksum.hasher(), 0));
@@ -389,6 +403,8 @@ fn validator(headers: &HeaderMap) -> Option<String> {
 /// What a `Content-Range` says.
 struct Range {
     start: u64,
+    /// Behind its last byte.
+    end: u64,
     total: Option<u64>,
 }
 
@@ -402,5 +418,37 @@ fn range(headers: &HeaderMap) -> Option<Range> {
         "*" => None,
         digits => Some(digits.parse::<u64>().ok()?),
     };
-    (start <= end && total.is_none_or(|total| end < total)).then_some(Range { start, total })
+    (start <= end && total.is_none_or(|total| end < total)).then(|| Range { start, end: end.saturating_add(1), total })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_before_is_hashed_a_piece_at_a_time() {
+        let folder = std::env::temp_dir().join(format!("raddle-fetch-part-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let content = vec![7; 3 * HASHED_AT_ONCE + 1];
+        let digest = hex(&sha2::Sha256::digest(&content));
+        let mut headers = HeaderMap::from_iter([(ETAG, HeaderValue::from_static("\"tag\""))]);
+        let mut old = Part::new(&folder, "http://h/file", true, None);
+        old.begin(&headers, Some(content.len() as u64)).unwrap();
+        old.write(&content[1..]).unwrap();
+        drop(old);
+
+        let checksum = Checksum::parse(&format!("sha256:{digest}")).unwrap();
+        let mut part = Part::new(&folder, "http://h/file", true, Some(checksum));
+        part.ask(&mut HeaderMap::new()).unwrap();
+        let range = format!("bytes {}-{}/{}", content.len() - 1, content.len() - 1, content.len());
+        headers.insert(CONTENT_RANGE, range.parse().unwrap());
+        part.go_on(&headers).unwrap();
+        part.write(&content[..1]).unwrap();
+        let steps = std::iter::repeat_with(|| part.hash_some().unwrap()).take_while(|has_more| *has_more).count();
+        assert!(steps > 3, "{steps}");
+        assert!(part.check().unwrap().is_some());
+        part.discard();
+        std::fs::remove_dir(&folder).unwrap();
+    }
 }

@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http_body_util::Full;
-use hyper::client::conn::{http1, http2};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
 
 pub(crate) type Body = Full<Bytes>;
+type Sent = Result<http::Response<Incoming>, TrySendError<http::Request<Body>>>;
 
 /// Connections that may rest at least, whatever the concurrency.
 const LEAST: usize = 16;
@@ -64,6 +68,22 @@ impl Drop for Place {
 impl Connection {
     pub(crate) fn is_http2(&self) -> bool {
         matches!(self, Connection::Http2(..))
+    }
+
+    /// Waits until a request can be sent.
+    pub(crate) async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Connection::Http1(sender) => sender.ready().await,
+            Connection::Http2(sender, ..) => sender.ready().await,
+        }
+    }
+
+    /// Sends a request, and waits for the head of its answer. An error has the request in it if it was not sent.
+    pub(crate) fn send(&mut self, request: http::Request<Body>) -> impl Future<Output = Sent> {
+        match self {
+            Connection::Http1(sender) => Either::Left(sender.try_send_request(request)),
+            Connection::Http2(sender, ..) => Either::Right(sender.try_send_request(request)),
+        }
     }
 
     /// Waits until the server allows one more stream; false if the connection ended meanwhile.
@@ -160,10 +180,12 @@ impl Pool {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says how many requests go at a time: twice as many connections may rest.
+    /// Says how many requests go at a time: twice as many connections may rest, but in a quarter of the file descriptors that
+    /// this process may have.
     pub(crate) fn expect(&self, concurrency: usize) {
-        let mut table = self.lock();
-        table.most = concurrency.saturating_mul(2).max(LEAST);
+        let files =
+            getrlimit(Resource::Nofile).current.map_or(usize::MAX, |most| most.try_into().unwrap_or(usize::MAX));
+        self.lock().most = concurrency.saturating_mul(2).max(LEAST).min(files / 4);
     }
 
     /// A connection that rests or can be shared, and for how long it has rested.
@@ -196,7 +218,7 @@ impl Pool {
             return;
         }
         let mut table = self.lock();
-        if table.resting >= table.most {
+        while table.resting > 0 && table.resting >= table.most {
             table.drop_oldest();
         }
         table.of(origin).resting.push((sender, Instant::now()));
@@ -240,11 +262,11 @@ impl Pool {
         }
     }
 
-    /// Drops all that rests; returns whether there was any.
-    pub(crate) fn forget_all(&self) -> bool {
+    /// Drops all that rests.
+    pub(crate) fn forget_all(&self) {
         let mut table = self.lock();
         table.origins.values_mut().for_each(|entry| entry.resting.clear());
-        std::mem::take(&mut table.resting) > 0
+        table.resting = 0;
     }
 
     /// Drops what has rested too long or was closed, and the origins that have nothing left.

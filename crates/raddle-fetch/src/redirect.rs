@@ -90,6 +90,7 @@ mod tests {
                 (CONTENT_TYPE, "text/plain".parse().unwrap()),
             ]),
             body: "text".into(),
+            is_wary: false,
         };
         let location = HeaderMap::from_iter([(LOCATION, to.parse().unwrap())]);
         let status = StatusCode::from_u16(status).unwrap();

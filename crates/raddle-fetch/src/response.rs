@@ -28,7 +28,7 @@ impl Headers {
     fn gather<'a>(pairs: impl Iterator<Item = (&'a str, &'a [u8])>, bytes: usize, count: usize) -> Self {
         let mut text = Vec::with_capacity(bytes);
         let mut ends = Vec::with_capacity(count);
-        // hyper limits a head to 400 KB: its places fit 32 bits.
+        // A head has 128 KB at most (HTTP/2: 16 KB): its places fit 32 bits.
         for (name, value) in pairs {
             text.extend_from_slice(name.as_bytes());
             let name_end = text.len() as u32;

@@ -3,12 +3,13 @@
 //! Invariants: a session is used by one thread at a time, and never by a child of the process that made it: the child
 //! would share the parent's sockets. What is idle lies on one stack; nothing runs while nobody calls.
 
-use std::sync::{Arc, Mutex, Once, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
 use crate::client::Client;
+use crate::error::{Error, ErrorKind};
 use crate::options::{ClientOptions, Proxy};
 
 /// Idle sessions that are kept: as many as threads that fetch at the same time, within reason.
@@ -25,9 +26,6 @@ const LOOKUP_THREADS: usize = 16;
 const LOOKUP_THREAD_REST: Duration = Duration::from_secs(2);
 /// Looks at the stack before it is done without: a lock that was held during a fork stays held in the child.
 const TRIES: u32 = 1000;
-
-/// The block by which the C library learns how much to keep: as large as it takes notice of (32 MB less its own head).
-const KEPT_BLOCK: usize = 31 << 20;
 
 static IDLE: Mutex<Vec<Session>> = Mutex::new(Vec::new());
 
@@ -71,7 +69,7 @@ impl Session {
     ///
     /// # Errors
     /// What is wrong with the options, or that the system has no means for an event loop.
-    pub(crate) fn take(options: &ClientOptions) -> Result<Self, String> {
+    pub(crate) fn take(options: &ClientOptions) -> Result<Self, Error> {
         let key = Key::of(options);
         let idle = with_idle(|idle| {
             let place = idle.iter().rposition(|session| session.key == key && session.is_ours())?;
@@ -86,17 +84,17 @@ impl Session {
         }
     }
 
-    fn new(key: Key) -> Result<Self, String> {
-        keep_freed_memory();
-        let client = Client::new(&key.options)?;
-        let runtime = Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .max_blocking_threads(LOOKUP_THREADS)
-            .thread_keep_alive(LOOKUP_THREAD_REST)
-            .thread_name("raddle-lookup")
-            .build()
-            .map_err(|error| format!("the system has no room for another event loop: {error}"))?;
+    fn new(key: Key) -> Result<Self, Error> {
+        let client = Client::new(&key.options).map_err(|detail| Error::new(ErrorKind::InvalidRequest, "", detail))?;
+        // Idle sessions have file descriptors, which may be what is missing.
+        let runtime = event_loop().or_else(|_| {
+            drop(with_idle(std::mem::take));
+            event_loop()
+        });
+        let runtime = runtime.map_err(|error| {
+            let detail = format!("the system has no room for an event loop ({error}): close files, or raise ulimit -n");
+            Error::new(ErrorKind::System, "", detail)
+        })?;
         let generation = raddle::os::fork_generation();
         Ok(Self { runtime: Some(runtime), client, key, generation, rested: Instant::now() })
     }
@@ -166,14 +164,14 @@ impl Drop for Session {
     }
 }
 
-/// Has glibc keep some of the memory that bodies leave, for those of the next call.
-///
-/// It gives freed memory back to the system from twice the size on of the largest block that it has mapped and freed, and
-/// without one from 128 KB on; then each body of the next call touches new pages. 600 bodies of 100 KB, fetched again and
-/// again: 85 us of processor time each without this and 58 with it. Nothing is touched here; at most 62 MB are kept.
-fn keep_freed_memory() {
-    static DONE: Once = Once::new();
-    DONE.call_once(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT_BLOCK))));
+fn event_loop() -> std::io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(LOOKUP_THREADS)
+        .thread_keep_alive(LOOKUP_THREAD_REST)
+        .thread_name("raddle-lookup")
+        .build()
 }
 
 /// Works on the stack; `None` if it cannot be had.

@@ -44,6 +44,28 @@ fn connections_are_kept_between_calls() {
 }
 
 #[test]
+fn after_a_broken_connection_the_next_attempt_opens_its_own() {
+    let (both, count) = (std::sync::Barrier::new(2), AtomicUsize::new(0));
+    let server = Server::start(move |head| {
+        if head.starts_with("get /first") {
+            both.wait();
+        } else if count.fetch_add(1, SeqCst) == 0 {
+            return Answer::raw(b"");
+        }
+        Answer::page("200 OK", "", b"page")
+    });
+    let first = format!("{}/first", server.url);
+    let mut batch = Batch::new(Options { retries: 1, concurrency: 2, ..Options::default() }).unwrap();
+    for index in 0..3 {
+        batch.push(index, Request::new(if index < 2 { &first } else { &server.url }));
+    }
+    batch.close();
+    assert_eq!(batch.step(None, Eagerness::Hungry, None), Step::Finished);
+    let pages: Vec<_> = batch.take().map(|(_, outcome)| outcome.unwrap().text().into_owned()).collect();
+    assert_eq!((pages, server.connections()), (vec!["page".to_owned(); 3], 3));
+}
+
+#[test]
 fn a_wrong_length_an_early_end_and_rubbish_are_told_apart() {
     let server = Server::start(|head| match head.split(' ').nth(1).unwrap() {
         "/short" => Answer::raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
@@ -261,6 +283,33 @@ fn a_range_that_ends_early_is_no_whole_file() {
     }
     assert_eq!(std::fs::read(folder.join("digits")).unwrap(), b"0123456789");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_range_of_unknown_end_is_fetched_anew_and_an_overlong_one_refused() {
+    for (range, body, expected) in [
+        ("bytes 5-6/*", &b"56"[..], Ok("0123456789")),
+        ("bytes 5-9/10", b"56789 and more", Err(ErrorKind::InvalidResponse)),
+    ] {
+        let count = AtomicUsize::new(0);
+        let server = Server::start(move |head| {
+            let tag = "ETag: \"tag\"\r\n";
+            if head.contains("range: bytes=5-") {
+                return Answer::page("206 Partial Content", &format!("{tag}Content-Range: {range}\r\n"), body);
+            }
+            let whole = Answer::page("200 OK", tag, b"0123456789");
+            let cut = whole.bytes.len() - if count.fetch_add(1, SeqCst) == 0 { 5 } else { 0 };
+            Answer::raw(&whole.bytes[..cut])
+        });
+        let folder = folder("ranges");
+        let url = format!("{}/digits", server.url);
+        assert!(download([&url], &folder, &patient()).unwrap().remove(0).error.is_some());
+        // A call of its own knows no more than what the server says now.
+        let done = download([&url], &folder, &patient()).unwrap().remove(0);
+        let found = done.path.map(|path| std::fs::read_to_string(path).unwrap());
+        assert_eq!(found.as_deref().ok_or_else(|| done.error.unwrap().kind()), expected);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 
-use raddle_fetch::{Batch, Eagerness, Error, Outcome, Request, Step};
+use raddle_fetch::{Batch, Eagerness, Error, ErrorKind, Outcome, Request, Step};
 
 use crate::fetch_options::FetchOptions;
 use crate::fetch_request::read_item;
@@ -19,9 +19,10 @@ const PROGRESS_SLICE: Duration = Duration::from_millis(100);
 /// Items that are read at once: enough for hosts to take turns.
 const AHEAD: usize = 1024;
 
-/// An error of the options, which are the caller's.
+/// An error of the options, which are the caller's, or of the system.
 pub(crate) fn refuse(error: &Error) -> PyErr {
-    PyValueError::new_err(error.detail().to_owned())
+    let detail = error.detail().to_owned();
+    if error.kind() == ErrorKind::System { PyOSError::new_err(detail) } else { PyValueError::new_err(detail) }
 }
 
 /// Drives a batch by its `step` until it has something to tell, or until `until` (`Paused`).

@@ -428,6 +428,67 @@ def test_an_error_can_be_shown_when_no_file_can_be_opened():
     assert output == ["InvalidURL <Response InvalidURL no url: t"]
 
 
+@pytest.mark.parametrize("hosts", [1, 60])
+def test_too_few_file_descriptors_cost_no_response(faults: Faults, hosts):
+    urls = [faults.url("ok", host=f"127.0.0.{n % hosts + 1}", number=n) for n in range(240)]
+    output = clean(
+        f"""
+        import resource
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+        responses = futures.fetch({urls!r}, concurrency=60, retries=0)
+        say(sum(response.ok for response in responses))
+        """
+    )
+    assert output == ["240"]
+
+
+def test_connections_that_rest_leave_most_file_descriptors_to_others(faults: Faults):
+    urls = [faults.url("ok", host=f"127.0.0.{n + 1}") for n in range(60)]
+    output = clean(
+        f"""
+        import resource
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (80, most))
+        before = len(os.listdir("/proc/self/fd"))
+        assert all(response.ok for response in futures.fetch({urls!r}, concurrency=40))
+        futures.get({urls[0]!r})  # those that were dropped are closed by now
+        say(len(os.listdir("/proc/self/fd")) - before)
+        """
+    )
+    assert int(output[0]) <= 80 // 4 + 8, "a quarter, and the event loop's own"
+
+
+def test_an_error_says_that_there_is_no_file_descriptor(faults: Faults):
+    output = clean(
+        f"""
+        import resource
+        futures.get({faults.url("ok")!r})
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+        [response] = futures.fetch([{faults.url("ok", host="127.0.0.2")!r}], retries=0)
+        say(type(response.error).__name__, "ulimit -n" in str(response.error))
+        """
+    )
+    assert output == ["ConnectionFailed True"]
+
+
+def test_without_an_event_loop_nothing_is_fetched_and_the_system_is_blamed(faults: Faults):
+    output = clean(
+        f"""
+        import resource
+        futures.get({faults.url("ok")!r}, timeout=None)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+        try:
+            futures.get({faults.url("ok")!r}, http2=False)
+        except OSError as error:
+            say("ulimit -n" in str(error))
+        """
+    )
+    assert output == ["True"]
+
+
 def test_a_child_that_drops_a_batch_of_asyncio_leaves_the_loop_of_its_parent(faults: Faults):
     output = clean(
         f"""

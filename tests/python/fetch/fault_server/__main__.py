@@ -26,6 +26,8 @@ from .wire import Exchange, read_request
 HOSTS = [f"127.0.0.{last}" for last in range(1, 61)]
 LIMIT = 1 << 20
 BACKLOG = 1024
+#: The listeners that speak HTTP/2, and how many streams each allows on a connection.
+STREAMS = {"h2": 100, "h2-one": 1}
 
 
 def bind(host: str, port: int = 0, family: int = socket.AF_INET) -> socket.socket:
@@ -85,10 +87,12 @@ async def serve_control(
     writer.close()
 
 
-async def serve_http2(log: Log, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve_http2(
+    log: Log, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, streams: int
+) -> None:
     """Serve HTTP/2, or HTTP/1 if the client wants no better."""
     if writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
-        await Session(log, reader, writer).run()
+        await Session(log, reader, writer, streams).run()
     else:
         await serve(log, "h2", reader, writer)
 
@@ -122,7 +126,9 @@ async def main(folder: Path) -> None:
         ports["http"] = bound.getsockname()[1]
         ports["ipv6"] = bound.family == socket.AF_INET6
     for name, context in contexts.items():
-        serving = serve_http2 if name == "h2" else partial(serve, scheme=name)
+        serving: Callable[..., Any] = partial(serve, scheme=name)
+        if name in STREAMS:
+            serving = partial(serve_http2, streams=STREAMS[name])
         await listen(name, partial(_with_log, serving, log), ssl=context)
     await listen("control", partial(serve_control, log))
     await listen("proxy", partial(serve_proxy, log, ports))

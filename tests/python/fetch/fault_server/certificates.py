@@ -46,6 +46,7 @@ class Certificates:
         return {
             "https": self.context(good),
             "h2": self.context(good, "h2", "http/1.1"),
+            "h2-one": self.context(good, "h2"),
             "wrong-name": self.context(self.authority.issue_cert("other.example.org")),
             "expired": self.context(expired),
             "not-yet": self.context(future),

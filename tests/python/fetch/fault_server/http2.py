@@ -94,12 +94,18 @@ class Session:
     """One connection of HTTP/2: its streams run beside each other."""
 
     def __init__(
-        self, log: Log, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        log: Log,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        streams: int,
     ) -> None:
         self.log = log
         self.reader = reader
         self.writer = writer
         self.protocol = H2Connection(H2Configuration(client_side=False, header_encoding="latin-1"))
+        self.protocol.local_settings.max_concurrent_streams = streams
+        self.protocol.local_settings.acknowledge()
         self._number = log.new_connection()
         self._requests: dict[int, Request] = {}
         self._streams: dict[int, Stream] = {}
