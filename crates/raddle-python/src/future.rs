@@ -67,9 +67,10 @@ impl NativeFuture {
         self.task.cell.state()
     }
 
-    /// The state, having looked what has come from a worker process.
+    /// The state, having looked what has come from a worker process. Not behind a gate: whoever holds its lock must see
+    /// no change, and might make one himself.
     fn look(&self) -> State {
-        if self.is_remote() { self.task.look() } else { self.state() }
+        if self.is_remote() && self.gate.get().is_none() { self.task.look() } else { self.state() }
     }
 
     fn lock_callbacks(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {

@@ -409,14 +409,6 @@ impl PyProcessPool {
         Ok(ProcessPoolHandle { open: self.open()?.0.clone() })
     }
 
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.open.get() {
-            // The supervisor holds the pool and its launcher too: then what they hold is held from outside.
-            Some((open, _)) if Arc::strong_count(&open.launcher) <= 2 => visit.call(&open.launcher.launcher),
-            _ => Ok(()),
-        }
-    }
-
     #[getter]
     fn _broken(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.open()?.0.pool.phase() {

@@ -28,6 +28,9 @@ use crate::roster::Phase;
 /// A task that takes longer keeps no other waiting. A guess: many times what it costs to send one.
 pub(crate) const LONG: Duration = Duration::from_millis(5);
 
+/// At how many slow looks a worker may stand still before it is taken to be lost.
+const MOST_STANDSTILL: u32 = 4;
+
 /// Why a worker is being ended before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Doom {
@@ -58,6 +61,10 @@ pub(crate) struct Worker {
     left: Option<usize>,
     /// Its task takes long: nothing is put behind it.
     is_slow: bool,
+    /// How far it had come at the last slow look, and at how many looks it had not come further, with calls and without
+    /// having begun one.
+    progress: u64,
+    standstill: u32,
     defined: HashSet<u64>,
     pace: Pace,
     busy_since: Option<Instant>,
@@ -370,6 +377,8 @@ impl Crew {
             is_leaving: false,
             left: self.tasks_per_worker,
             is_slow: false,
+            progress: 0,
+            standstill: 0,
             defined: HashSet::new(),
             pace: Pace::new(),
             busy_since: None,
@@ -571,9 +580,23 @@ impl Crew {
         has_behind
     }
 
-    /// Wakes all that have something to do, for the case that their doorbells were written over.
-    pub(crate) fn shake(&self) {
-        self.workers().filter(|worker| worker.link.load() > 0).for_each(|worker| worker.link.shake());
+    /// Wakes all that have something to do, for the case that their doorbells were written over, and ends those that have not
+    /// begun what they have for a while: the claims may have been written over, and what it has can be done by others.
+    pub(crate) fn look_slowly(&mut self) {
+        for worker in self.seats.iter_mut().flatten() {
+            if worker.link.load() == 0 || !worker.is_ready || worker.doom.is_some() {
+                worker.standstill = 0;
+                continue;
+            }
+            worker.link.shake();
+            let progress = worker.link.progress();
+            let is_running = worker.link.running().is_some_and(|(_, since)| since.is_some());
+            worker.standstill = if is_running || progress != worker.progress { 0 } else { worker.standstill + 1 };
+            worker.progress = progress;
+            if worker.standstill >= MOST_STANDSTILL {
+                worker.condemn(Corrupt { what: "the worker does not begin what it was sent" });
+            }
+        }
     }
 
     /// Has the worker that runs the task ended, for this reason. What else it has goes elsewhere. `false`: nobody runs it.

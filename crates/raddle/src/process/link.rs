@@ -164,6 +164,11 @@ impl<T> Link<T> {
         }
     }
 
+    /// A number that changes while records go either way.
+    pub fn progress(&mut self) -> u64 {
+        self.tasks.progress().wrapping_add(self.replies.progress())
+    }
+
     /// Wakes the worker in any case: its doorbell may have been written over.
     pub fn shake(&self) {
         self.seat.bell.shake();

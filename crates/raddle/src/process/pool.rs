@@ -355,6 +355,11 @@ impl ProcessPool {
         self.bell.divert(|| self.crew.lock().has_news())
     }
 
+    /// Has a leader that sleeps look at its signal, whatever the doorbell says.
+    pub(crate) fn shake(&self) {
+        self.bell.shake();
+    }
+
     fn lead(&self, signal: &Signal, deadline: Option<Instant>) -> Waited {
         self.bell.mark_awake();
         self.bell.wait(deadline, &self.spin, || {

@@ -233,6 +233,13 @@ impl<W: Words> Producer<W> {
         self.room_for(HEADER_WORDS).map(|room| room >= HEADER_WORDS)
     }
 
+    /// How much has been written and, as far as was seen, read: it changes while anything goes on.
+    pub fn progress(&mut self) -> u64 {
+        // What cannot be believed is no progress.
+        let _ = self.room_for(self.data.capacity);
+        self.tail.wrapping_add(self.head)
+    }
+
     /// Whether the consumer has read everything.
     ///
     /// # Errors
@@ -279,6 +286,11 @@ impl<W: Words> Consumer<W> {
     /// As [`Producer::new`].
     pub fn new(words: W) -> Self {
         Self { data: Data::new(words), head: 0, tail: 0, partial: None }
+    }
+
+    /// How much has been read.
+    pub fn progress(&self) -> u64 {
+        self.head
     }
 
     /// Whether something has been written that has not been read.

@@ -8,7 +8,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::crew::{Crew, Doom, LONG, Process, Worker};
 use super::launcher::Started;
@@ -39,6 +39,8 @@ struct Watch {
     killed_starts: u32,
     /// How many workers had become ready when this was looked at last.
     readied: u64,
+    /// The last slow look.
+    looked: Option<Instant>,
 }
 
 impl Watch {
@@ -62,7 +64,7 @@ impl ProcessPool {
             ended.into_iter().for_each(|pid| self.bury(pid, &mut watch));
             self.start_ordered(&mut watch);
             let next_limit = self.end_overrun();
-            let next_look = self.free_waiting();
+            let next_look = self.free_waiting(&mut watch);
             let drained = self.drain();
             self.carry_out_orders();
             self.encode();
@@ -230,7 +232,7 @@ impl ProcessPool {
     fn consider(&self, death: &Death, doom: Option<&Doom>, is_in_order: bool, is_ready: bool, watch: &mut Watch) {
         let readied = self.crew.lock().readied;
         if readied > watch.readied {
-            *watch = Watch { readied, ..Watch::default() };
+            *watch = Watch { readied, looked: watch.looked, ..Watch::default() };
         }
         if !is_ready && doom.is_none() && watch.has_failed(death.exit.code) {
             self.break_down(&format!("worker processes die before they are ready: {}", death.how()).into());
@@ -264,13 +266,19 @@ impl ProcessPool {
     }
 
     /// Frees what lies behind long tasks; gives the time until the next look while there are tasks.
-    fn free_waiting(&self) -> Option<Duration> {
+    fn free_waiting(&self, watch: &mut Watch) -> Option<Duration> {
         let mut crew = self.crew.lock();
         if crew.outstanding() == 0 {
             crew.is_looked_after = false;
+            watch.looked = None;
             return None;
         }
-        crew.shake();
+        let looked = watch.looked.get_or_insert_with(Instant::now);
+        if looked.elapsed() >= SLOW_LOOK {
+            *looked = Instant::now();
+            crew.look_slowly();
+            self.shake();
+        }
         Some(if crew.free_waiting(os::monotonic_nanoseconds()) { LONG } else { SLOW_LOOK })
     }
 
