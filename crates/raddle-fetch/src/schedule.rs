@@ -19,8 +19,8 @@ struct Host<T> {
     expected: usize,
     /// No start before this moment.
     free_at: Option<Instant>,
-    /// It has asked for patience: one request at a time, until one is answered.
-    is_probed: bool,
+    /// Since it has asked for patience: so many requests at a time, one more with each that is answered.
+    trusted: usize,
     /// Its entry in `ready`.
     listed: Option<(usize, u64)>,
 }
@@ -121,10 +121,11 @@ impl<T> Schedule<T> {
         self.schedule(at, id, Event::Back(order, job));
     }
 
-    /// Lets no request to a host start before `until`, and then one at a time until [`Schedule::relax`].
+    /// Lets no request to a host start before `until`, and then one at a time, and one more with each [`Schedule::relax`]: all
+    /// that were refused would else come back together, and be refused again.
     pub(crate) fn pause(&mut self, id: HostId, until: Instant) {
         let Some(host) = self.hosts[id].as_mut() else { return };
-        host.is_probed = true;
+        host.trusted = 1;
         if host.free_at.is_none_or(|at| at < until) {
             host.free_at = Some(until);
             self.list(id);
@@ -134,8 +135,8 @@ impl<T> Schedule<T> {
 
     /// Notes that a host answers as usual.
     pub(crate) fn relax(&mut self, id: HostId) {
-        if let Some(host) = self.hosts[id].as_mut().filter(|host| host.is_probed) {
-            host.is_probed = false;
+        if let Some(host) = self.hosts[id].as_mut().filter(|host| host.trusted < usize::MAX) {
+            host.trusted = if host.trusted < self.concurrency { host.trusted + 1 } else { usize::MAX };
             self.list(id);
         }
     }
@@ -221,7 +222,7 @@ impl<T> Schedule<T> {
             running: 0,
             expected: 0,
             free_at: None,
-            is_probed: false,
+            trusted: usize::MAX,
             listed: None,
         };
         let id = self.vacant.pop().unwrap_or(self.hosts.len());
@@ -237,8 +238,7 @@ impl<T> Schedule<T> {
     /// Puts a host into `ready`, or out of it, as its state is.
     fn list(&mut self, id: HostId) {
         let Some(host) = self.hosts[id].as_mut() else { return };
-        let most = if host.is_probed { 1 } else { self.per_host };
-        let may_start = host.running < most && host.free_at.is_none();
+        let may_start = host.running < self.per_host.min(host.trusted) && host.free_at.is_none();
         let wanted = host.queue.front().filter(|_| may_start).map(|(order, _)| (host.running, *order));
         if host.listed == wanted {
             return;
@@ -393,20 +393,25 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_asked_for_patience_is_probed_before_it_is_used_again() {
+    fn a_host_that_asked_for_patience_gets_one_more_with_each_answer() {
         let mut schedule = Schedule::new(5, None, NO_GAP);
         let now = Instant::now();
         schedule.push("a", 0, 0);
         let (host, _) = schedule.start(now).unwrap();
         schedule.pause(host, now + Duration::from_secs(1));
-        for order in 1..4 {
+        for order in 1..20 {
             schedule.push("a", order, order);
         }
         schedule.finish(host);
         let later = now + Duration::from_secs(1);
-        assert_eq!(starts(&mut schedule, later), [1]);
-        schedule.relax(host);
-        assert_eq!(starts(&mut schedule, later), [2, 3]);
+        let mut started = Vec::new();
+        for _ in 0..6 {
+            started.push(starts(&mut schedule, later).len());
+            schedule.relax(host);
+            schedule.finish(host);
+        }
+        // One in place of that which ended, and one more; five is the concurrency.
+        assert_eq!(started, [1, 2, 2, 2, 2, 1]);
     }
 
     #[test]
