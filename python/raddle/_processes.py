@@ -290,6 +290,9 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
         self.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             getattr(process, operation)()
+        if operation == "kill":
+            # Those too that were being started.
+            self._handle().kill_workers()
 
     def _process_pool(self) -> _native.ProcessPoolHandle:
         return self._handle()
@@ -300,7 +303,7 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
     def _processes(self) -> dict[int, Any]:
         pool = self._handle()
         # Workers are started by the thread that supervises them: one that is wanted is waited for.
-        while pool.is_starting:
+        while pool.is_starting and not pool.is_current:
             time.sleep(0.0005)
         return self._launcher.processes
 

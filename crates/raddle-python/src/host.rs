@@ -36,6 +36,11 @@ pub(crate) fn take_start_error() -> Option<PyErr> {
     START_ERROR.take()
 }
 
+/// Keeps it for whoever submits on this thread.
+pub(crate) fn keep_start_error(error: PyErr) {
+    START_ERROR.set(Some(error));
+}
+
 impl PythonHost {
     pub(crate) fn new(name_prefix: String, initializer: Option<Initializer>) -> Self {
         Self {
@@ -133,7 +138,7 @@ impl Host for PythonHost {
                 }
             };
             if !pool.is_current() {
-                START_ERROR.set(Some(error));
+                keep_start_error(error);
             } else if !error.is_instance_of::<PyRuntimeError>(py) {
                 // A worker that wanted a colleague has no caller to raise it to. A RuntimeError says that there is no
                 // thread to be had, as always when the interpreter exits (from Python 3.12 on): the pool does without.
@@ -193,7 +198,7 @@ impl ThreadBodyEntry {
         Self { body: Mutex::new(Some(body)) }
     }
 
-    fn take(&self) -> Option<ThreadBody> {
+    pub(crate) fn take(&self) -> Option<ThreadBody> {
         self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

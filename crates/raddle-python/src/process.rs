@@ -21,7 +21,7 @@ use crate::codec::{Function, Pickling};
 use crate::enter;
 use crate::executor::{Policy, PolicyArgs, PolicyOfView, Statistics, check_callable, figures, is_exiting, make_policy};
 use crate::future::NativeFuture;
-use crate::host::ThreadBodyEntry;
+use crate::host::{ThreadBodyEntry, keep_start_error, take_start_error};
 use crate::job::{PyJob, note_given_up};
 use crate::names::Names;
 use crate::process_map::ProcessMapIterator;
@@ -168,14 +168,21 @@ impl PythonLauncher {
         thread.as_ref().map(|thread| thread.clone_ref(py))
     }
 
-    fn start_thread(&self, py: Python<'_>, body: ThreadBody) -> PyResult<()> {
+    /// Starts the thread. An exception that a signal handler raises meanwhile does not leave it half started: the thread has
+    /// begun with its body, or the body is taken back and it never will.
+    fn start_thread(&self, py: Python<'_>, body: ThreadBody) -> PyResult<Option<PyErr>> {
         // The supervisor needs no interpreter but for the calls below.
         let body = Box::new(move || Python::attach(|py| py.detach(body)));
         let entry = Bound::new(py, ThreadBodyEntry::new(body))?;
         let thread = Names::get(py).make_thread.call1(py, (&entry, self.name.as_str()))?;
         let before = self.thread.lock().unwrap_or_else(PoisonError::into_inner).replace(thread.clone_ref(py));
         drop(before);
-        thread.call_method0(py, "start").map(drop)
+        let Err(error) = thread.call_method0(py, "start") else { return Ok(None) };
+        let Some(body) = entry.get().take() else { return Ok(Some(error)) };
+        drop(body);
+        let before = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(before);
+        Err(error)
     }
 }
 
@@ -186,7 +193,18 @@ fn in_words(py: Python<'_>, error: &PyErr) -> String {
 
 impl Launcher for PythonLauncher {
     fn supervise(&self, body: ThreadBody) -> Result<(), String> {
-        Python::attach(|py| self.start_thread(py, body).map_err(|error| error.value(py).to_string()))
+        Python::attach(|py| {
+            let (error, started) = match self.start_thread(py, body) {
+                Ok(None) => return Ok(()),
+                Ok(Some(error)) => (error, Ok(())),
+                Err(error) => {
+                    let message = error.value(py).to_string();
+                    (error, Err(message))
+                }
+            };
+            keep_start_error(error);
+            started
+        })
     }
 
     fn start(&self, seat: usize, number: usize) -> Result<Started, String> {
@@ -313,7 +331,11 @@ impl Open {
     }
 
     pub(crate) fn check(&self, py: Python<'_>, submitted: Result<(), SubmitError>) -> PyResult<()> {
-        submitted.map_err(|refused| self.refusal(py, &refused))
+        match (submitted, take_start_error()) {
+            (Ok(()), None) => Ok(()),
+            (Ok(()) | Err(SubmitError::NoThread(_)), Some(error)) => Err(error),
+            (Err(refused), _) => Err(self.refusal(py, &refused)),
+        }
     }
 
     fn refusal(&self, py: Python<'_>, error: &SubmitError) -> PyErr {

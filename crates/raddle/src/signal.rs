@@ -15,7 +15,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::primitives::{Futex, FutexWake, Ordering};
@@ -59,7 +59,7 @@ pub trait Drive: Send + Sync {
 pub struct Signal {
     word: Futex,
     /// Whom to ring for while the word is `DRIVING`.
-    drive: OnceLock<Arc<dyn Drive>>,
+    drive: Mutex<Option<Arc<dyn Drive>>>,
 }
 
 impl fmt::Debug for Signal {
@@ -77,14 +77,17 @@ impl Default for Signal {
 impl Signal {
     /// A signal that is not set.
     pub fn new() -> Self {
-        Self { word: Futex::new(EMPTY), drive: OnceLock::new() }
+        Self { word: Futex::new(EMPTY), drive: Mutex::new(None) }
     }
 
     /// Sets the flag, and wakes the thread that sleeps on it.
     pub fn set(&self) {
         match self.word.word().swap(SET, Ordering::AcqRel) {
             ASLEEP => self.word.wake_one(),
-            DRIVING => self.drive.get().into_iter().for_each(|drive| drive.ring()),
+            DRIVING => {
+                let drive = self.lock_drive().clone();
+                drive.inspect(|drive| drive.ring());
+            }
             _ => {}
         }
     }
@@ -94,10 +97,14 @@ impl Signal {
         self.word.word().load(Ordering::Acquire) == SET
     }
 
-    /// Has setters ring for `drive`, which is the same each time. The driver must look whether the flag [is set](Self::is_set)
+    fn lock_drive(&self) -> MutexGuard<'_, Option<Arc<dyn Drive>>> {
+        self.drive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has setters ring for `drive` from now on. The driver must look whether the flag [is set](Self::is_set)
     /// between this and its sleep.
     pub fn begin_to_drive(&self, drive: &Arc<dyn Drive>) {
-        self.drive.get_or_init(|| Arc::clone(drive));
+        *self.lock_drive() = Some(Arc::clone(drive));
         let _ = self.word.word().compare_exchange(EMPTY, DRIVING, Ordering::Release, Ordering::Relaxed);
     }
 

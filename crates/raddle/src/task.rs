@@ -166,9 +166,12 @@ impl<J: Job> Task<J> {
 
     /// Has it begun, or ended, if it cannot be withdrawn from its pool of processes.
     fn withdraw(&self) {
-        let claim = || self.claim.compare_exchange(WAITING, WITHDRAWN, Relaxed, Relaxed).is_ok();
+        // One that was seen running, and waits to be tried again, is no pending task any more.
+        let is_pending = || self.cell.state() == State::Pending;
+        let claim = || is_pending() && self.claim.compare_exchange(WAITING, WITHDRAWN, Relaxed, Relaxed).is_ok();
         if let Some(home) = self.home()
             && !home.withdraw(self.address(), &claim)
+            && self.claim.load(Relaxed) != WITHDRAWN
         {
             // It has not been cancelled, so there is nobody to tell.
             let _ = self.cell.begin();
@@ -260,7 +263,7 @@ impl<J: Job> Task<J> {
         self.job.lock().take()
     }
 
-    fn emit(&self, kind: EventKind, worker: Option<usize>) {
+    pub(crate) fn emit(&self, kind: EventKind, worker: Option<usize>) {
         events::emit(|| Event {
             kind,
             executor: self.executor.load(Relaxed),

@@ -67,7 +67,17 @@ pub(crate) struct Worker {
     standstill: u32,
     defined: HashSet<u64>,
     pace: Pace,
-    busy_since: Option<Instant>,
+    pub(crate) busy_since: Option<Instant>,
+}
+
+/// What is known of a worker that has ended.
+pub(crate) struct DeadWorker {
+    pub(crate) number: usize,
+    pub(crate) doom: Option<Doom>,
+    pub(crate) unfit: Option<String>,
+    pub(crate) is_ready: bool,
+    pub(crate) is_leaving: bool,
+    pub(crate) busy_since: Option<Instant>,
 }
 
 /// The process of a worker.
@@ -78,9 +88,15 @@ pub(crate) struct Process {
 }
 
 impl Worker {
-    /// Whether it has said that it is ready for tasks.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.is_ready
+    /// What is left of it after its end: its calls, each with whether it had begun it.
+    pub(crate) fn into_remains(self) -> (DeadWorker, Vec<(Call, bool)>) {
+        let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, .. } = self;
+        let mut calls: Vec<_> = link.into_left().collect();
+        // What it says of its claims is worth nothing: the first call may have been begun.
+        if let (Some(Doom::Corrupt(_)), Some((_, is_begun))) = (&doom, calls.first_mut()) {
+            *is_begun = true;
+        }
+        (DeadWorker { number, doom, unfit, is_ready, is_leaving, busy_since }, calls)
     }
 
     fn takes_calls(&self) -> bool {
@@ -106,6 +122,9 @@ impl Worker {
         }
     }
 }
+
+/// What is not needed any more, to be dropped after the lock has been released: it may hold objects of a user's.
+pub(crate) type Spent = Vec<Queued>;
 
 /// Replies, to be settled after the lock has been released.
 pub(crate) type Came = Vec<(Call, Reply)>;
@@ -249,39 +268,46 @@ impl Crew {
     }
 
     /// The next call for which somebody waits; `spent` takes the others.
-    fn pop(&mut self, spent: &mut Vec<Call>) -> Option<Call> {
+    fn pop(&mut self, spent: &mut Spent) -> Option<Call> {
         loop {
-            let call = match self.queue.front_mut()? {
-                Queued::Many(many) if many.is_empty() => {
-                    self.queue.pop_front();
-                    continue;
+            let call = match self.queue.pop_front()? {
+                Queued::One(call) => call,
+                Queued::Many(mut many) => {
+                    let call = many.pop();
+                    // One that is used up goes at once: it holds the arguments and the results.
+                    if many.is_empty() {
+                        spent.push(Queued::Many(many));
+                    } else {
+                        self.queue.push_front(Queued::Many(many));
+                    }
+                    call
                 }
-                Queued::Many(many) => many.pop(),
-                Queued::One(_) => match self.queue.pop_front() {
-                    Some(Queued::One(call)) => call,
-                    _ => return None,
-                },
             };
             self.queued -= 1;
             self.weight -= call.weight();
             if !call.is_over() {
                 return Some(call);
             }
-            spent.push(call);
+            spent.push(Queued::One(call));
         }
     }
 
     /// Takes everything out of the queue.
     pub(crate) fn take_queue(&mut self) -> Vec<Call> {
-        let mut calls = Vec::with_capacity(self.queued);
-        let mut spent = Vec::new();
-        calls.extend(std::iter::from_fn(|| self.pop(&mut spent)));
-        calls.extend(spent);
+        let mut spent = Spent::new();
+        let mut calls: Vec<_> = std::iter::from_fn(|| self.pop(&mut spent)).collect();
+        for entry in spent {
+            match entry {
+                Queued::One(call) => calls.push(call),
+                // Its calls are among those above, so it is not the last to hold what they share.
+                Queued::Many(_) => {}
+            }
+        }
         calls
     }
 
     /// Takes calls out that have to be encoded before they can be sent, up to `most` of them.
-    pub(crate) fn take_unencoded(&mut self, most: usize, spent: &mut Vec<Call>) -> Vec<Call> {
+    pub(crate) fn take_unencoded(&mut self, most: usize, spent: &mut Spent) -> Vec<Call> {
         self.wants_encoding = false;
         let mut taken = Vec::new();
         while taken.len() < most {
@@ -319,7 +345,7 @@ impl Crew {
     // --- What goes out -----------------------------------------------------------------------------------------------
 
     /// Sends what there is room for, and takes back what an idle worker can do. Whether a process is to be started.
-    pub(crate) fn dispatch(&mut self, spent: &mut Vec<Call>) -> bool {
+    pub(crate) fn dispatch(&mut self, spent: &mut Spent) -> bool {
         if matches!(self.phase, Phase::Broken(_)) {
             return false;
         }
@@ -406,12 +432,7 @@ impl Crew {
         }
     }
 
-    fn write(
-        worker: &mut Worker,
-        definitions: &HashMap<u64, Bytes>,
-        number: u64,
-        call: Call,
-    ) -> Result<(), Corrupt> {
+    fn write(worker: &mut Worker, definitions: &HashMap<u64, Bytes>, number: u64, call: Call) -> Result<(), Corrupt> {
         let parcel = call.parcel.clone().unwrap_or_default();
         let mut defined = Ok(());
         if let Some(needed) = parcel.needs
@@ -611,13 +632,19 @@ impl Crew {
         }
         // First it is left without a further task, so that none but this one can be hit.
         let taken = worker.link.take_back_all(|call| call.number != number);
-        let is_still_running = worker.link.running().is_some_and(|(call, _)| call.number == number);
+        // If it has begun another, this one has ended, and its reply is on the way.
+        let is_still_running = worker.link.load() == 1;
         if is_still_running {
             worker.doom = Some(doom);
             worker.kill();
         }
         taken.into_iter().rev().for_each(|call| self.push_front(call));
         is_still_running
+    }
+
+    /// A worker has ended: what it was doing has been done for that long.
+    pub(crate) fn count_busy(&mut self, since: Option<Instant>) {
+        self.counts.busy += since.map_or(Duration::ZERO, |since| since.elapsed());
     }
 
     /// Has every worker ended.

@@ -226,9 +226,9 @@ impl<T> Link<T> {
             UNFIT => return Ok(Some(Received::Unfit(String::from_utf8_lossy(&record.payload).into_owned()))),
             _ => {}
         }
-        let at = self.sent.iter().position(|sent| sent.number == id);
-        let sent = at.and_then(|at| self.sent.remove(at));
-        let Some(Sent { place, kept, .. }) = sent.filter(|sent| self.seat.claims.is_begun(sent.place, id)) else {
+        let is_answered = |sent: &Sent<T>| sent.number == id && self.seat.claims.is_begun(sent.place, id);
+        let at = self.sent.iter().position(is_answered);
+        let Some(Sent { place, kept, .. }) = at.and_then(|at| self.sent.remove(at)) else {
             return Err(Corrupt { what: "a reply to a task that was not sent, or not begun" });
         };
         self.free.push(place);
@@ -249,8 +249,10 @@ impl<T> Link<T> {
 
     /// The task that the worker runs, by its own account, and since when, in nanoseconds of the monotonic clock.
     pub fn running(&self) -> Option<(&T, Option<u64>)> {
-        let (running, _) = self.sent().find(|(_, is_begun)| *is_begun)?;
-        Some((running, self.seat.begun_at()))
+        // Those begun before it have ended, and their replies are on the way.
+        let is_begun = |sent: &&Sent<T>| self.seat.claims.is_begun(sent.place, sent.number);
+        let running = self.sent.iter().rev().find(is_begun)?;
+        Some((&running.kept, self.seat.begun_at()))
     }
 
     /// After the worker's end, when all replies have been received: the tasks that it had, each with whether it had begun.

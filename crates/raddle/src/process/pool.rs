@@ -22,10 +22,10 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 use std::{fmt, io};
 
-use super::crew::{Came, Crew, Doom, Worker};
+use super::bytes::Bytes;
+use super::crew::{Came, Crew, Doom, Spent, Worker};
 use super::doorbell::{Doorbell, Rung};
 use super::launcher::Launcher;
-use super::bytes::Bytes;
 use super::link::TakenBack;
 use super::mapping::{Mapping, SharedBell};
 use super::remote::{Call, Ending, Many, Parcel, Parcels, Remote};
@@ -196,7 +196,7 @@ impl ProcessPool {
             let number = crew.number(1);
             crew.note_limit(limit);
             of.accept(self.id, number);
-            crew.push(Call { of, index: 0, number, parcel, attempts: 0 });
+            crew.push(Call { of, index: 0, number, parcel, attempts: 0, losses: 0 });
         })
     }
 
@@ -223,7 +223,7 @@ impl ProcessPool {
             return Err(SubmitError::Forked);
         }
         self.start_supervision()?;
-        let mut spent = Vec::new();
+        let mut spent = Spent::new();
         let is_supervisor_wanted = {
             let mut crew = self.crew.lock();
             match &crew.phase {
@@ -252,13 +252,19 @@ impl ProcessPool {
         }
         let pool = self.this.upgrade().expect("whoever calls has the pool");
         self.launcher.supervise(Box::new(move || pool.supervise())).map_err(|reason| {
+            let reason: Arc<str> = reason.into();
+            // Others may have submitted meanwhile, and nobody would come to that.
+            let calls = self.crew.lock().take_queue();
+            for call in calls {
+                self.end(call, Ending::Failed(Failure::Broken { reason: Arc::clone(&reason) }));
+            }
             self.is_supervised.store(false, SeqCst);
-            SubmitError::NoThread(reason.into())
+            SubmitError::NoThread(reason)
         })
     }
 
     /// Sends what can be sent. Whether the supervisor has to start somebody.
-    pub(crate) fn dispatch(&self, crew: &mut Crew, spent: &mut Vec<Call>) -> bool {
+    pub(crate) fn dispatch(&self, crew: &mut Crew, spent: &mut Spent) -> bool {
         for definition in std::mem::take(&mut *self.forgotten.lock()) {
             crew.forget(definition);
         }
@@ -269,7 +275,7 @@ impl ProcessPool {
 
     /// Takes what has come, and sends what there is room for. Gives how many replies have come.
     pub fn drain(&self) -> usize {
-        let mut spent = Vec::new();
+        let mut spent = Spent::new();
         let (came, is_supervisor_wanted) = {
             let mut crew = self.crew.lock();
             let came = crew.receive();
@@ -322,6 +328,11 @@ impl ProcessPool {
         let notices = call.of.end(call.index, ending);
         drop(call);
         self.tell(notices);
+    }
+
+    /// A call has ended with an error of its own making.
+    pub(crate) fn count_failed(&self) {
+        self.failed.fetch_add(1, Relaxed);
     }
 
     /// Wakes sleepers here; callbacks are the supervisor's to call.
@@ -509,6 +520,15 @@ impl Home for ProcessPool {
         let mut crew = self.crew.lock();
         let found = crew.withdraw(|call| call.is_of(task));
         let is_free = !matches!(found, TakenBack::Begun) && claim();
+        // What somebody else has withdrawn, or must not be, goes back to its place.
+        let found = match found {
+            TakenBack::Yes(call) if !is_free && !call.is_over() => {
+                crew.push_front(call);
+                None
+            }
+            TakenBack::Yes(call) => Some(call),
+            TakenBack::Begun | TakenBack::NotHere => None,
+        };
         drop(crew);
         drop(found);
         self.cancelled.fetch_add(u64::from(is_free), Relaxed);
@@ -517,7 +537,7 @@ impl Home for ProcessPool {
     }
 
     fn has_begun(&self, task: usize) -> bool {
-        let runs = |worker: &Worker| worker.link.running().is_some_and(|(call, _)| call.is_of(task));
+        let runs = |worker: &Worker| worker.link.sent().any(|(call, is_begun)| is_begun && call.is_of(task));
         !self.is_forked() && self.crew.lock().workers().any(runs)
     }
 
@@ -525,6 +545,8 @@ impl Home for ProcessPool {
         if self.is_forked() {
             return false;
         }
+        // What has ended is not killed any more.
+        self.drain();
         let mut crew = self.crew.lock();
         let running = crew.workers().find_map(|worker| {
             let (call, _) = worker.link.running()?;

@@ -73,6 +73,8 @@ pub(crate) struct Call {
     pub(crate) parcel: Option<Parcel>,
     /// How often it has been run without success.
     pub(crate) attempts: u32,
+    /// At how many deaths of workers it was the next to be begun.
+    pub(crate) losses: u32,
 }
 
 impl std::fmt::Debug for Call {
@@ -140,7 +142,14 @@ impl Many {
         let index = self.next;
         self.next += 1;
         let parcel = self.parcels.as_ref().map(|parcels| parcels.parcel(index));
-        Call { of: Arc::clone(&self.of), index, number: self.first_number + index as u64, parcel, attempts: 0 }
+        Call {
+            of: Arc::clone(&self.of),
+            index,
+            number: self.first_number + index as u64,
+            parcel,
+            attempts: 0,
+            losses: 0,
+        }
     }
 }
 

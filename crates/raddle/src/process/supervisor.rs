@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use super::crew::{Crew, Doom, LONG, Process, Worker};
+use super::crew::{Crew, DeadWorker, Doom, LONG, Process, Spent, Worker};
 use super::launcher::Started;
 use super::pool::{Order, ProcessPool};
 use super::remote::{Call, Ending};
@@ -31,6 +31,20 @@ const FAILED_STARTS: u32 = 3;
 const KILLED_STARTS: u32 = 30;
 /// How many calls are encoded in one go.
 const ENCODED_TOGETHER: usize = 16;
+
+/// At how many deaths a call may have been the next one. A guess: two may be chance.
+const MOST_LOSSES: u32 = 3;
+
+/// What a dead worker leaves.
+struct Remains {
+    worker: DeadWorker,
+    /// The calls that it had begun.
+    lost: Vec<Call>,
+    /// Those that it had not begun, and that are not to be run any more.
+    given_up: Vec<Call>,
+    /// It was to leave, and had nothing to do.
+    is_in_order: bool,
+}
 
 /// What the supervisor keeps to itself.
 #[derive(Debug, Default)]
@@ -63,9 +77,10 @@ impl ProcessPool {
             self.wake.quiet();
             ended.into_iter().for_each(|pid| self.bury(pid, &mut watch));
             self.start_ordered(&mut watch);
+            // What has come has not overrun.
+            let drained = self.drain();
             let next_limit = self.end_overrun();
             let next_look = self.free_waiting(&mut watch);
-            let drained = self.drain();
             self.carry_out_orders();
             self.encode();
             if self.has_closed() {
@@ -192,40 +207,45 @@ impl ProcessPool {
     fn bury(&self, pid: u32, watch: &mut Watch) {
         let exit = self.launcher.reap(pid);
         self.drain();
-        let Some(worker) = self.take_dead(pid) else { return };
-        let is_ready = worker.is_ready();
-        let Worker { number, link, doom, is_leaving, unfit, .. } = worker;
-        let (begun, unbegun): (Vec<_>, Vec<_>) = link.into_left().partition(|(_, is_begun)| *is_begun);
-        let death = Arc::new(Death { worker: number, pid, exit, why: doom.as_ref().and_then(Doom::why) });
-        let has_run = !begun.is_empty();
-        let given_up = {
-            let mut crew = self.crew.lock();
-            let given_up = requeue(&mut crew, unbegun.into_iter().map(|(call, _)| call).collect());
-            crew.counts.died += u64::from(!is_leaving || has_run);
-            begun.iter().for_each(|(call, _)| call.of.came(call.index));
-            self.settling.fetch_add(begun.len(), SeqCst);
-            given_up
-        };
+        let Some(Remains { worker, lost, given_up, is_in_order }) = self.take_dead(pid) else { return };
+        let why = worker.doom.as_ref().and_then(Doom::why);
+        let death = Arc::new(Death { worker: worker.number, pid, exit, why });
         self.give_up(given_up);
-        if let Some(reason) = unfit {
+        if let Some(reason) = worker.unfit {
             // Only now: what it had still to do at its end, to flush its logs say, is done.
             self.break_down(&reason.into());
         } else {
-            self.consider(&death, doom.as_ref(), is_leaving && !has_run, is_ready, watch);
+            self.consider(&death, worker.doom.as_ref(), is_in_order, worker.is_ready, watch);
         }
         // Who sees that a task was lost sees that the pool is broken, if it is.
-        for (call, _) in begun {
-            let failure = failure_of(&call, doom.as_ref(), &death);
+        for call in lost {
+            let failure = failure_of(&call, worker.doom.as_ref(), &death);
             self.end_or_judge(call, Ending::Failed(failure));
             self.settling.fetch_sub(1, SeqCst);
         }
     }
 
-    fn take_dead(&self, pid: u32) -> Option<Worker> {
+    /// Takes what a dead worker leaves. Its calls are at no moment with nobody.
+    fn take_dead(&self, pid: u32) -> Option<Remains> {
         let mut crew = self.crew.lock();
         let is_dead = |worker: &Worker| worker.process.as_ref().is_some_and(|process| process.pid == pid);
         let seat = crew.seats.iter().position(|worker| worker.as_ref().is_some_and(is_dead))?;
-        crew.seats[seat].take()
+        let (worker, calls) = crew.seats[seat].take()?.into_remains();
+        let was_ended = worker.doom.is_some() && !matches!(worker.doom, Some(Doom::Corrupt(_)));
+        let (mut lost, mut unbegun) = (Vec::new(), Vec::new());
+        for (mut call, is_begun) in calls {
+            let is_next = lost.is_empty() && unbegun.is_empty() && !was_ended && worker.is_ready;
+            call.losses += u32::from(is_next && !is_begun);
+            // One over which worker after worker dies, while it is taken in, is at fault itself.
+            if is_begun || call.losses >= MOST_LOSSES { lost.push(call) } else { unbegun.push(call) }
+        }
+        let given_up = requeue(&mut crew, unbegun);
+        let is_in_order = worker.is_leaving && lost.is_empty();
+        crew.counts.died += u64::from(!is_in_order);
+        crew.count_busy(worker.busy_since);
+        lost.iter().for_each(|call| call.of.came(call.index));
+        self.settling.fetch_add(lost.len(), SeqCst);
+        Some(Remains { worker, lost, given_up, is_in_order })
     }
 
     /// Whether the pool can go on after this death.
@@ -318,7 +338,7 @@ impl ProcessPool {
 
     fn encode(&self) {
         loop {
-            let mut spent = Vec::new();
+            let mut spent = Spent::new();
             let calls = {
                 let mut crew = self.crew.lock();
                 if !crew.wants_encoding {
@@ -362,6 +382,7 @@ impl ProcessPool {
                 Some(call)
             }
             Err(notices) => {
+                self.count_failed();
                 drop(call);
                 self.tell(notices);
                 None
@@ -381,8 +402,7 @@ impl ProcessPool {
 }
 
 /// The standard library's words.
-const BROKEN: &str =
-    "A process in the process pool was terminated abruptly while the future was running or pending.";
+const BROKEN: &str = "A process in the process pool was terminated abruptly while the future was running or pending.";
 
 /// Puts calls back to the front of the queue; hands them back if what is queued is not to be run any more.
 #[must_use = "somebody waits for them"]
@@ -413,4 +433,3 @@ impl Doom {
         }
     }
 }
-

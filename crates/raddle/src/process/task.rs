@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::link::Reply;
 use super::remote::{Ending, Parcel, Remote};
 use crate::error::Failure;
+use crate::events::EventKind;
 use crate::future::{Cancel, Notices};
 use crate::task::{CAME, Job, Options, Task, WAITING, WITHDRAWN};
 
@@ -69,6 +70,7 @@ impl<J: SendJob> Remote for Task<J> {
 
     fn waits_again(&self, _index: usize) {
         self.claim.store(WAITING, Relaxed);
+        self.emit(EventKind::Retried, None);
     }
 
     fn cancel(&self, _index: usize) -> Option<Notices> {
@@ -90,7 +92,14 @@ impl<J: SendJob> Remote for Task<J> {
 
     fn end(&self, _index: usize, ending: Ending) -> Notices {
         drop(self.take_job());
-        self.cell.finish(Self::outcome_of(ending)).unwrap_or_default()
+        let failed = self.is_failure(&ending);
+        let kind = match &ending {
+            Ending::Failed(Failure::Overran { .. }) => EventKind::TimedOut,
+            _ => EventKind::Ended { failed },
+        };
+        let notices = self.cell.finish(Self::outcome_of(ending)).unwrap_or_default();
+        self.emit(kind, None);
+        notices
     }
 
     fn is_failure(&self, ending: &Ending) -> bool {
