@@ -15,7 +15,7 @@ from io import BytesIO
 from types import FunctionType, ModuleType
 
 from . import _main_globals, _native
-from ._pickling import PROTOCOL, is_importable_module, reducers
+from ._pickling import PROTOCOL, has_reducers, is_importable_module, reducers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,20 +28,28 @@ class _Circle(Exception):
     """Definitions need one another before any of them is there."""
 
 
-def dumps_by_value(value: object, is_worker: bool) -> bytes:
+def dumps_by_value(value: object, is_worker: bool, plain: bytes | None) -> bytes:
     """Pickle a value with the definitions of what it needs of ``__main__`` and other modules.
 
-    A worker does not send back what came from the program.
+    A worker does not send back what came from the program. `plain` is what the C pickler made of
+    the value, if it could: that will do if nothing in it is to be pickled in another way.
     """
     strangers: set[str] = set()
+    if plain is not None and not _is_enough(plain):
+        plain = None
     while True:
         before = len(strangers)
         try:
-            data = _Parcel(strangers, is_worker).dumps(value)
+            data = _Parcel(strangers, is_worker).dumps(value, plain)
         except _Circle:
             data = _dumps_by_cloudpickle(value, strangers)
         if len(strangers) == before:
             return data
+        plain = None
+
+
+def _is_enough(plain: bytes) -> bool:
+    return not has_reducers([module for module, _ in _native.named_globals(plain)])
 
 
 class _Parcel:
@@ -56,9 +64,9 @@ class _Parcel:
         #: Globals that functions use: they may come in any order.
         self.used: dict[str, None] = {}
 
-    def dumps(self, value: object) -> bytes:
-        """Pickle a value."""
-        body = self._pickle(value, None)
+    def dumps(self, value: object, plain: bytes | None) -> bytes:
+        """Pickle a value, unless its pickle is there already."""
+        body = self._pickle(value, None) if plain is None else plain
         for name in self._named(body):
             self._define(name)
         while self.used:

@@ -7,8 +7,7 @@ is needed.
 from __future__ import annotations
 
 import sys
-from _pickle import Pickler, loads
-from io import BytesIO
+from _pickle import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,15 +28,6 @@ def dumps_forking(value: object) -> bytes:
     return bytes(ForkingPickler.dumps(value, PROTOCOL))
 
 
-def dumps_with_reducers(value: object) -> bytes:
-    """Pickle with what :mod:`multiprocessing` registers for its own classes, as it is loaded."""
-    buffer = BytesIO()
-    pickler = Pickler(buffer, PROTOCOL)
-    pickler.dispatch_table = reducers()
-    pickler.dump(value)
-    return buffer.getvalue()
-
-
 def reducers() -> dict[type, Callable[[Any], Any]]:
     """Return what is registered with `copyreg` and, if it is loaded, `multiprocessing`."""
     import copyreg
@@ -47,6 +37,24 @@ def reducers() -> dict[type, Callable[[Any], Any]]:
     if reduction is not None:
         extra = reduction.ForkingPickler._extra_reducers
     return {**copyreg.dispatch_table, **extra}
+
+
+#: What `multiprocessing` registers of these is pickled the same without it.
+_NO_REASON = {"builtins", "functools"}
+#: How many classes were registered when it was looked, and the modules that they are of.
+_registered: tuple[int, set[str]] = 0, set()
+
+
+def has_reducers(modules: list[str]) -> bool:
+    """Return whether `multiprocessing` has its own way for some class of these modules."""
+    global _registered
+    reduction = sys.modules.get("multiprocessing.reduction")
+    if reduction is None:
+        return False
+    reducers = reduction.ForkingPickler._extra_reducers
+    if len(reducers) != _registered[0]:
+        _registered = len(reducers), {kind.__module__ for kind in reducers} - _NO_REASON
+    return not _registered[1].isdisjoint(modules)
 
 
 #: Modules that can be imported elsewhere: it is found out once.

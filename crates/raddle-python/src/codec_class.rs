@@ -69,12 +69,12 @@ impl Codec {
     fn run<'py>(
         &self,
         py: Python<'py>,
-        task: Vec<u8>,
+        task: &[u8],
         definitions: HashMap<u64, Vec<u8>>,
         context: Vec<Py<PyAny>>,
     ) -> (u16, Bound<'py, PyBytes>) {
         let mut reply = Vec::new();
-        let kind = PythonHandler::new(py, &self.pickling, context).run_once(definitions, task, &mut reply);
+        let kind = PythonHandler::new(py, &self.pickling, context).run_once(definitions, task.to_vec(), &mut reply);
         (kind, PyBytes::new(py, &reply))
     }
 

@@ -80,24 +80,20 @@ impl Pickling {
             let bytes = self.module.bind(py).call_method1(intern!(py, "dumps_forking"), (value,))?;
             return Ok(bytes.cast_into::<PyBytes>()?);
         }
-        // multiprocessing registers how its classes are pickled: objects of them there are only when it is loaded.
-        let first = if self.modules.bind(py).contains(intern!(py, "multiprocessing.reduction"))? {
-            self.module.bind(py).call_method1(intern!(py, "dumps_with_reducers"), (value,))
-        } else {
-            self.dumps.bind(py).call1((value, PROTOCOL))
-        };
-        match first {
+        let plain = match self.dumps.bind(py).call1((value, PROTOCOL)) {
             Ok(bytes) => {
                 let bytes = bytes.cast_into::<PyBytes>()?;
-                if self.is_readable(py, bytes.as_bytes())? {
+                let named = named_globals(bytes.as_bytes());
+                if named.is_empty() || self.is_readable(py, &named)? {
                     return Ok(bytes);
                 }
+                Some(bytes)
             }
-            Err(error) if self.may_be_by_value(py, &error) => {}
+            Err(error) if self.may_be_by_value(py, &error) => None,
             Err(error) => return Err(error),
-        }
+        };
         let slower = py.import("raddle._by_value")?;
-        let bytes = slower.call_method1(intern!(py, "dumps_by_value"), (value, self.is_worker))?;
+        let bytes = slower.call_method1(intern!(py, "dumps_by_value"), (value, self.is_worker, plain))?;
         Ok(bytes.cast_into::<PyBytes>()?)
     }
 
@@ -109,10 +105,10 @@ impl Pickling {
             || error.is_instance_of::<PyModuleNotFoundError>(py)
     }
 
-    /// Whether the other process can import all that a pickle names.
-    fn is_readable(&self, py: Python<'_>, pickle: &[u8]) -> PyResult<bool> {
-        for (module, name) in named_globals(pickle) {
-            let is_there = if module == "__main__" {
+    /// Whether the other process can import all that a pickle names, and there is no other way that it should be pickled.
+    fn is_readable(&self, py: Python<'_>, named: &[(&str, &str)]) -> PyResult<bool> {
+        for (module, name) in named {
+            let is_there = if *module == "__main__" {
                 self.is_worker && self.has_come(py, name)?
             } else {
                 self.is_importable_module(py, module)?
@@ -121,7 +117,13 @@ impl Pickling {
                 return Ok(false);
             }
         }
-        Ok(true)
+        // Objects for which multiprocessing has registered something there are only when it is loaded.
+        if !self.modules.bind(py).contains(intern!(py, "multiprocessing.reduction"))? {
+            return Ok(true);
+        }
+        let modules: Vec<_> = named.iter().map(|(module, _)| *module).collect();
+        let has_reducers = self.module.bind(py).call_method1(intern!(py, "has_reducers"), (modules,))?;
+        Ok(!has_reducers.is_truthy()?)
     }
 
     /// Whether a name of this worker's `__main__` is of the program's.

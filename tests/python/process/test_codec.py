@@ -642,3 +642,37 @@ def test_a_chunk_is_told_by_its_first_call(codec: Codec) -> None:
 def test_rubbish_is_told_as_such(rubbish: bytes) -> None:
     assert Codec().describe(rubbish)
     assert Codec().describe(Codec().call(7, (1,)), {7: rubbish})
+
+
+# --- Objects of multiprocessing --------------------------------------------------------------
+
+
+def send_down(connection: Any, value: Any) -> None:
+    connection.send(value)
+    connection.close()
+
+
+# What the worker's side made is dropped here without being closed, as in a worker.
+@pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning")
+def test_connections_and_sockets_are_sent_as_multiprocessing_sends_them(codec: Codec) -> None:
+    import multiprocessing
+    import socket
+
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    with reader, writer:
+        run(codec, send_down, writer, "through the pipe")
+        assert reader.recv() == "through the pipe"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with run(codec, first, theirs) as again:
+            again.sendall(b"word")
+        assert ours.recv(9) == b"word"
+
+
+@pytest.mark.parametrize("make", ["Lock", "Queue", "Value"])
+def test_what_can_only_be_inherited_is_refused(codec: Codec, make: str) -> None:
+    import multiprocessing
+
+    thing = getattr(multiprocessing, make)(*("i",) * (make == "Value"))
+    with pytest.raises(RuntimeError, match="inheritance"):
+        codec.call(first, (thing,))
