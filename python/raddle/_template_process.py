@@ -204,8 +204,8 @@ def release() -> None:
     with _templates_lock:
         _users -= 1
         if _users == 0 and _template is not None:
-            _template.end()
-            _template = None
+            ended, _template = _template, None
+            ended.end()
 
 
 def _forget_template() -> None:
