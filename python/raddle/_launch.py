@@ -125,11 +125,13 @@ def _pickled(call: tuple[Any, ...]) -> bytes | None:
     """Pickle the initializer and its arguments; None if a worker can only inherit them."""
     if _is_inherited(call[1]):
         return None
+    from _pickle import PicklingError
+
     from ._native import pickle
 
     try:
         return pickle(call)
-    except Exception:
+    except (TypeError, PicklingError):
         # A lock, a socket, an open file: a worker of the standard library inherits it.
         return None
 

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -492,6 +493,24 @@ def obey_with(address: str, setup: str, lock: Any) -> None:
 
     builtins.lock = lock  # type: ignore[attr-defined]
     obey(address, setup)
+
+
+def test_what_no_pickle_can_hold_is_inherited(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "w") as file:
+        assert launcher_for((file,)).starts_at_once is True
+    assert launcher_for((threading.Lock(),)).starts_at_once is True
+
+
+class Fails:
+    """What goes wrong by itself."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise LookupError("it fails by itself")
+
+
+def test_an_argument_that_fails_by_itself_is_told() -> None:
+    with pytest.raises(LookupError, match="it fails by itself"):
+        launcher_for((Fails(),))
 
 
 def test_what_can_be_sent_is_sent() -> None:
