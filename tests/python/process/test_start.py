@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import multiprocessing
 import os
 import re
@@ -475,6 +476,12 @@ def test_what_can_only_be_inherited_is_inherited(what: str) -> None:
     launcher = launcher_for((made,))
     assert (launcher.starts_at_once, launcher.by_value) == (True, True)
     assert launcher_for((made,), tasks=3).starts_at_once is False
+
+
+def test_an_initializer_that_holds_a_queue_is_inherited() -> None:
+    queue = multiprocessing.SimpleQueue()
+    launcher = launcher_for((), initializer=functools.partial(print, queue))
+    assert launcher.starts_at_once is True
 
 
 def test_a_lock_that_is_inherited_works(make: Make) -> None:
