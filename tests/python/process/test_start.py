@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import multiprocessing
+import multiprocessing.spawn
 import os
 import re
 import signal
@@ -556,14 +557,41 @@ def test_context_variables_must_be_importable() -> None:
 
 
 def test_an_interpreter_without_a_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "")
-    with pytest.raises(RuntimeError, match=r"sys\.executable"):
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", None)
+    with pytest.raises(RuntimeError, match=r"sys\.executable does not name"):
         _launch.make_launcher(None, None, (), None, None)
 
 
+def test_a_frozen_program_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    running = children()
+    with pytest.raises(RuntimeError, match="is the program itself"):
+        _launch.make_launcher(None, None, (), None, None)
+    assert children() == running
+
+
+def test_the_interpreter_that_was_set_for_workers_is_used(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = tmp_path / "python-for-workers"
+    other.symlink_to(sys.executable)
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(other))
+    remote = make(setup="import os").start()
+    line = Path(f"/proc/{remote('os.getppid()')}/cmdline").read_bytes()
+    assert line.startswith(os.fsencode(other) + b"\0")
+
+
 def test_an_interpreter_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/there/is/none")
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/there/is/none")
     before = descriptors()
     with pytest.raises(OSError, match="/there/is/none"):
         _launch.make_launcher(None, None, (), None, None)
     assert descriptors() == before
+
+
+def test_an_interpreter_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
+    launcher = _launch.make_launcher(None, None, (), None, None)
+    with pytest.raises(OSError, match=r"\(/bin/false, pid \d+\) has ended"):
+        launcher.start(0, 0)
+    launcher.close()
