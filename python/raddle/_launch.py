@@ -123,18 +123,21 @@ def _template_launcher(initializer: bytes | None, variables: list[tuple[str, str
 
 def _pickled(call: tuple[Any, ...]) -> bytes | None:
     """Pickle the initializer and its arguments; None if a worker can only inherit them."""
-    if _is_inherited(call[1]):
+    initializer, initargs = call
+    if any(_is_inherited(each) for each in (initializer, *initargs)):
         return None
+    from _pickle import PicklingError
+
     from ._native import pickle
 
     try:
         return pickle(call)
-    except Exception:
+    except (TypeError, PicklingError):
         # A lock, a socket, an open file: a worker of the standard library inherits it.
         return None
 
 
-def _is_inherited(args: tuple[Any, ...]) -> bool:
+def _is_inherited(value: object) -> bool:
     """Tell whether there is something of `multiprocessing` in it that is handed over by forking."""
     if "multiprocessing" not in sys.modules:
         return False
@@ -142,11 +145,12 @@ def _is_inherited(args: tuple[Any, ...]) -> bool:
 
     try:
         # Connections are pickled as numbers that mean nothing elsewhere.
-        return b"multiprocessing.connection" in dumps(args, 5)
+        return b"multiprocessing.connection" in dumps(value, 5)
     except RuntimeError:
         # What `multiprocessing.context.assert_spawning` raises.
         return True
     except Exception:
+        # Whether it can be sent in another way is found out later.
         return False
 
 

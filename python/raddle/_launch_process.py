@@ -49,6 +49,11 @@ class ProcessLauncher:
         *,
         by_value: bool,
     ) -> None:
+        #: Descriptors of the mapping and of the bell, with the mapping's length between them.
+        self._shared: tuple[int, int, int] = (-1, 0, -1)
+        #: For each worker where it writes its stack after a fault.
+        self._stacks: dict[int, int] = {}
+        self._has_started = False
         self._context = context
         self._initializer = initializer
         self._variables = variables
@@ -57,13 +62,11 @@ class ProcessLauncher:
         #: What is forked is forked before the program has one more thread.
         self.starts_at_once = self._method == "fork"
         self.processes: dict[int, BaseProcess] = {}
-        self._shared: tuple[int, int, int] = (-1, 0, -1)
-        #: For each worker where it writes its stack after a fault.
-        self._stacks: dict[int, int] = {}
 
     def __del__(self) -> None:
-        # A pool that was never used, or could not be made.
-        self.close()
+        # A pool that was never used, or could not be made; one that was used closes this itself.
+        if not self._has_started:
+            self.close()
 
     def open(self, mapping_fd: int, words: int, bell_fd: int) -> None:
         """Take what the workers share."""
@@ -71,6 +74,7 @@ class ProcessLauncher:
 
     def start(self, seat: int, number: int) -> tuple[int, int]:
         """Start a worker: its pid, and a descriptor that tells its end."""
+        self._has_started = True
         mapping, words, bell = self._shared
         stack = _native.memory_file()
         program = os.getpid()

@@ -107,6 +107,7 @@ class TemplateLauncher:
     ) -> None:
         # It is ours from here on: `close` gives it back.
         self._template: Template | None = template
+        self._has_started = False
         self.processes: dict[int, WorkerProcess] = {}
         self._words = 0
         #: Descriptors of setup, folder, standard output and error output; then of mapping and bell.
@@ -118,8 +119,9 @@ class TemplateLauncher:
         _write(described, describe_program(initializer, variables))
 
     def __del__(self) -> None:
-        # A pool that was never used, or could not be made.
-        if not sys.is_finalizing():
+        # A pool that was never used, or could not be made. One that was used closes this itself,
+        # perhaps after the collector has come by: its workers may have much to do yet.
+        if not (self._has_started or sys.is_finalizing()):
             self.close()
 
     def open(self, mapping_fd: int, words: int, bell_fd: int) -> None:
@@ -138,6 +140,7 @@ class TemplateLauncher:
 
     def start(self, seat: int, number: int) -> tuple[int, int]:
         """Start a worker: its pid, and a descriptor that tells its end."""
+        self._has_started = True
         details = (id(self), seat, number, self._words, _imports.authkey())
         template = self._current()
         try:
@@ -169,7 +172,7 @@ class TemplateLauncher:
 
     def close(self) -> None:
         """Drop everything: the pool is over. A second time nothing is left to be dropped."""
-        template, self._template = getattr(self, "_template", None), None
+        template, self._template = self._template, None
         if template is None:
             return
         handed, self._handed = self._handed, ()

@@ -43,12 +43,13 @@ class Template:
     """The program's side of the template process."""
 
     def __init__(self) -> None:
+        self._executable = _find_interpreter()
         self._control, theirs = _native.channel()
         #: Held from a request to its reply; the collector may run `close` of a launcher within.
         self._lock = _thread.RLock()
         self._requests = 0
         try:
-            self._pid = _spawn(theirs)
+            self._pid = _spawn(self._executable, theirs)
         except BaseException:
             os.close(self._control)
             raise
@@ -92,8 +93,8 @@ class Template:
 
     def _ended(self) -> TemplateEnded:
         return TemplateEnded(
-            f"the process that starts workers (pid {self._pid}) has ended; if it said why, "
-            "it did so on the standard error output"
+            f"the process that starts workers ({self._executable}, pid {self._pid}) has ended; "
+            "if it said why, it did so on the standard error output"
         )
 
     def end(self) -> None:
@@ -119,20 +120,31 @@ class Template:
             os.close(self._process)
 
 
-def _spawn(control: int) -> int:
-    """Start the template with this socket as its standard input, without a fork of the program."""
-    if not sys.executable:
+def _find_interpreter() -> str:
+    """Return the interpreter that is to run the template: this one, or what was set for workers."""
+    spawn = sys.modules.get("multiprocessing.spawn")
+    chosen = spawn.get_executable() if spawn is not None else sys.executable
+    executable = os.fsdecode(chosen or "")
+    is_program = bool(getattr(sys, "frozen", False)) and executable == sys.executable
+    if not executable or is_program:
+        what = "is the program itself" if is_program else "does not name the interpreter"
         raise RuntimeError(
-            "worker processes cannot be started: sys.executable does not name the interpreter; "
-            "set it, or pass mp_context=multiprocessing.get_context('fork')"
+            f"worker processes cannot be started: sys.executable {what}; name a Python by "
+            "multiprocessing.set_executable(), or pass "
+            "mp_context=multiprocessing.get_context('fork')"
         )
+    return executable
+
+
+def _spawn(executable: str, control: int) -> int:
+    """Start the template with this socket as its standard input, without a fork of the program."""
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    words = [sys.executable, *interpreter_flags(), "-c", _CODE, home, str(os.getpid())]
+    words = [executable, *interpreter_flags(), "-c", _CODE, home, str(os.getpid())]
     # Apart from the standard ones, which may be closed in the program.
     apart = _native.duplicate(control)
     try:
         return os.posix_spawn(
-            sys.executable,
+            executable,
             words,
             os.environ,
             file_actions=[(os.POSIX_SPAWN_DUP2, apart, 0)],
@@ -204,8 +216,8 @@ def release() -> None:
     with _templates_lock:
         _users -= 1
         if _users == 0 and _template is not None:
-            _template.end()
-            _template = None
+            ended, _template = _template, None
+            ended.end()
 
 
 def _forget_template() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import multiprocessing
+import multiprocessing.spawn
 import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -476,6 +479,12 @@ def test_what_can_only_be_inherited_is_inherited(what: str) -> None:
     assert launcher_for((made,), tasks=3).starts_at_once is False
 
 
+def test_an_initializer_that_holds_a_queue_is_inherited() -> None:
+    queue = multiprocessing.SimpleQueue()
+    launcher = launcher_for((), initializer=functools.partial(print, queue))
+    assert launcher.starts_at_once is True
+
+
 def test_a_lock_that_is_inherited_works(make: Make) -> None:
     lock = multiprocessing.Lock()
     crew = make(initializer=obey_with, more=(lock,))
@@ -492,6 +501,24 @@ def obey_with(address: str, setup: str, lock: Any) -> None:
 
     builtins.lock = lock  # type: ignore[attr-defined]
     obey(address, setup)
+
+
+def test_what_no_pickle_can_hold_is_inherited(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "w") as file:
+        assert launcher_for((file,)).starts_at_once is True
+    assert launcher_for((threading.Lock(),)).starts_at_once is True
+
+
+class Fails:
+    """What goes wrong by itself."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise LookupError("it fails by itself")
+
+
+def test_an_argument_that_fails_by_itself_is_told() -> None:
+    with pytest.raises(LookupError, match="it fails by itself"):
+        launcher_for((Fails(),))
 
 
 def test_what_can_be_sent_is_sent() -> None:
@@ -530,14 +557,41 @@ def test_context_variables_must_be_importable() -> None:
 
 
 def test_an_interpreter_without_a_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "")
-    with pytest.raises(RuntimeError, match=r"sys\.executable"):
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", None)
+    with pytest.raises(RuntimeError, match=r"sys\.executable does not name"):
         _launch.make_launcher(None, None, (), None, None)
 
 
+def test_a_frozen_program_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    running = children()
+    with pytest.raises(RuntimeError, match="is the program itself"):
+        _launch.make_launcher(None, None, (), None, None)
+    assert children() == running
+
+
+def test_the_interpreter_that_was_set_for_workers_is_used(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = tmp_path / "python-for-workers"
+    other.symlink_to(sys.executable)
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(other))
+    remote = make(setup="import os").start()
+    line = Path(f"/proc/{remote('os.getppid()')}/cmdline").read_bytes()
+    assert line.startswith(os.fsencode(other) + b"\0")
+
+
 def test_an_interpreter_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/there/is/none")
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/there/is/none")
     before = descriptors()
     with pytest.raises(OSError, match="/there/is/none"):
         _launch.make_launcher(None, None, (), None, None)
     assert descriptors() == before
+
+
+def test_an_interpreter_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
+    launcher = _launch.make_launcher(None, None, (), None, None)
+    with pytest.raises(OSError, match=r"\(/bin/false, pid \d+\) has ended"):
+        launcher.start(0, 0)
+    launcher.close()

@@ -98,51 +98,58 @@ mod tests {
     use std::os::fd::{AsFd, AsRawFd};
 
     #[test]
-    fn a_message_arrives_whole_with_its_descriptors() {
-        let (here, there) = channel().unwrap();
-        let (mut reader, writer) = std::io::pipe().unwrap();
-        send_message(here.as_fd(), b"one", &[writer.as_fd()]).unwrap();
-        send_message(here.as_fd(), b"two", &[]).unwrap();
+    fn a_message_arrives_whole_with_its_descriptors() -> io::Result<()> {
+        let (here, there) = channel()?;
+        let (mut reader, writer) = std::io::pipe()?;
+        send_message(here.as_fd(), b"one", &[writer.as_fd()])?;
+        send_message(here.as_fd(), b"two", &[])?;
         drop(writer);
-        let (first, mut handed) = receive_message(there.as_fd()).unwrap();
-        let (second, none) = receive_message(there.as_fd()).unwrap();
+        let (first, mut handed) = receive_message(there.as_fd())?;
+        let (second, none) = receive_message(there.as_fd())?;
         assert_eq!((first.as_slice(), second.as_slice()), (&b"one"[..], &b"two"[..]));
         assert!(none.is_empty());
-        let writer = handed.pop().unwrap();
+        let writer = handed.pop().expect("a descriptor came");
         assert!(handed.is_empty());
-        std::fs::File::from(writer).write_all(b"through").unwrap();
+        std::fs::File::from(writer).write_all(b"through")?;
         let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
+        reader.read_to_string(&mut text)?;
         assert_eq!(text, "through");
+        Ok(())
     }
 
     #[test]
-    fn the_end_is_an_empty_message_to_read_and_an_error_to_write() {
-        let (here, there) = channel().unwrap();
+    fn the_end_is_an_empty_message_to_read_and_an_error_to_write() -> io::Result<()> {
+        let (here, there) = channel()?;
         drop(there);
-        assert_eq!(receive_message(here.as_fd()).unwrap().0, b"");
-        assert_eq!(send_message(here.as_fd(), b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(receive_message(here.as_fd())?.0, b"");
+        let sent = send_message(here.as_fd(), b"x", &[]).map_err(|error| error.kind());
+        assert_eq!(sent, Err(io::ErrorKind::BrokenPipe));
+        Ok(())
     }
 
     #[test]
-    fn too_many_descriptors_are_refused() {
-        let (here, _there) = channel().unwrap();
+    fn too_many_descriptors_are_refused() -> io::Result<()> {
+        let (here, _there) = channel()?;
         let many = vec![here.as_fd(); HANDED + 1];
-        assert_eq!(send_message(here.as_fd(), b"x", &many).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let sent = send_message(here.as_fd(), b"x", &many).map_err(|error| error.kind());
+        assert_eq!(sent, Err(io::ErrorKind::InvalidInput));
+        Ok(())
     }
 
     #[test]
-    fn only_what_can_be_read_is_told() {
-        let (here, there) = channel().unwrap();
+    fn only_what_can_be_read_is_told() -> io::Result<()> {
+        let (here, there) = channel()?;
         let both = [here.as_fd(), there.as_fd()];
-        assert_eq!(wait_readable(&both, Some(Duration::ZERO)).unwrap(), [false, false]);
-        send_message(here.as_fd(), b"x", &[]).unwrap();
-        assert_eq!(wait_readable(&both, None).unwrap(), [false, true]);
+        assert_eq!(wait_readable(&both, Some(Duration::ZERO))?, [false, false]);
+        send_message(here.as_fd(), b"x", &[])?;
+        assert_eq!(wait_readable(&both, None)?, [false, true]);
+        Ok(())
     }
 
     #[test]
-    fn a_duplicate_is_none_of_the_standard_streams() {
-        let copy = duplicate(std::io::stdin().as_fd()).unwrap();
+    fn a_duplicate_is_none_of_the_standard_streams() -> io::Result<()> {
+        let copy = duplicate(std::io::stdin().as_fd())?;
         assert!(copy.as_raw_fd() >= FIRST_FREE);
+        Ok(())
     }
 }
