@@ -256,8 +256,10 @@ STARTS = {
 
 
 @pytest.mark.parametrize("way", STARTS)
-def test_a_worker_that_cannot_start_breaks_the_pool_with_the_reason(make_ours, capfd, way):
+def test_a_worker_that_cannot_start_breaks_the_pool_with_the_reason(make_ours, capfd, request, way):
     initializer, initargs = STARTS[way]
+    if initializer is tasks.use and "raddle-fork" in request.node.callspec.id:
+        pytest.skip("a forked worker inherits the arguments: nothing is unpickled")
     pool = make_ours(2, initializer=initializer, initargs=initargs)
     try:
         futures = [pool.submit(tasks.square, n) for n in range(10)]
@@ -274,11 +276,9 @@ def test_a_worker_that_cannot_start_breaks_the_pool_with_the_reason(make_ours, c
     pool.shutdown(wait=True)
 
 
-def test_an_initializer_that_cannot_be_pickled_is_told(make_default):
-    with pytest.raises(Exception) as caught:
-        pool = make_default(1, initializer=tasks.use, initargs=(tasks.AtPickle("error"),))
-        pool.submit(tasks.square, 1).result()
-    assert "it fails on purpose" in f"{caught.value} {caught.value.__cause__}"
+def test_arguments_of_an_initializer_that_cannot_be_pickled_are_inherited(make_default):
+    pool = make_default(1, initializer=tasks.set_mark, initargs=(threading.Lock(),))
+    assert pool.submit(tasks.has_mark).result()
 
 
 def test_a_start_that_fails_now_and_then_is_tried_again(make_unbreakable, tmp_path):

@@ -491,6 +491,16 @@ def test_a_short_wait_gives_up_while_a_task_runs(make_pool, gate):
         assert concurrent.futures.wait([held], timeout=timeout).not_done == {held}
 
 
+def test_the_standard_wait_sees_states_that_stand_still(make_pool):
+    # It reads the states several times with all conditions held, and counts on them meanwhile.
+    pool = make_pool(3)
+    for number in range(300):
+        futures = [pool.submit(tasks.square, number) for _ in range(1 + number % 4)]
+        assert not concurrent.futures.wait(futures).not_done
+        futures = [pool.submit(tasks.square, number) for _ in range(1 + number % 4)]
+        assert set(concurrent.futures.as_completed(futures)) == set(futures)
+
+
 def test_asyncio_runs_tasks_in_the_pool(make_pool):
     pool = make_pool(2)
 

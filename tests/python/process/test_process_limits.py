@@ -72,30 +72,16 @@ def test_the_time_counts_from_the_start_of_the_task(make_unbreakable, gate):
 
 def test_each_task_of_a_map_has_a_time_of_its_own(make_unbreakable, raddle):
     pool = make_unbreakable(2)
-    results = pool.options(task_timeout=0.5).map(hang_at_three, range(6))
+    results = pool.options(task_timeout=2.0).map(tasks.hang_at_three, range(6))
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(raddle.TaskTimeout):
         next(results)
     assert list(pool.map(tasks.square, range(6))) == [n * n for n in range(6)]
 
 
-def hang_at_three(number):
-    if number == 3:
-        signal.pause()
-    return number
-
-
 def test_a_task_that_overran_is_tried_again(make_unbreakable, tmp_path):
-    view = make_unbreakable(1).options(task_timeout=1.0, retries=1)
-    assert view.submit(hang_once, str(tmp_path / "once"), 5).result() == 5
-
-
-def hang_once(path, value):
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return value
-    signal.pause()
+    view = make_unbreakable(1).options(task_timeout=2.0, retries=1)
+    assert view.submit(tasks.hang_once, str(tmp_path / "once"), 5).result() == 5
 
 
 def test_a_timeout_in_a_pool_that_breaks_costs_one_task_only(raddle, pools, gate):
