@@ -605,7 +605,9 @@ impl Crew {
     /// begun what they have for a while: the claims may have been written over, and what it has can be done by others.
     pub(crate) fn look_slowly(&mut self) {
         for worker in self.seats.iter_mut().flatten() {
-            if worker.link.load() == 0 || !worker.is_ready || worker.doom.is_some() {
+            // To become ready may take long; what is said before must be that it is.
+            let is_silent = !worker.is_ready && !worker.link.has_spoken();
+            if worker.link.load() == 0 || is_silent || worker.doom.is_some() {
                 worker.standstill = 0;
                 continue;
             }

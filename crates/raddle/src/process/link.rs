@@ -169,6 +169,11 @@ impl<T> Link<T> {
         self.tasks.progress().wrapping_add(self.replies.progress())
     }
 
+    /// Whether anything has been read of what the worker writes.
+    pub fn has_spoken(&self) -> bool {
+        self.replies.progress() > 0
+    }
+
     /// Wakes the worker in any case: its doorbell may have been written over.
     pub fn shake(&self) {
         self.seat.bell.shake();
