@@ -32,11 +32,18 @@ def reducers() -> dict[type, Callable[[Any], Any]]:
     """Return what is registered with `copyreg` and, if it is loaded, `multiprocessing`."""
     import copyreg
 
-    extra: dict[type, Callable[[Any], Any]] = {}
-    reduction = sys.modules.get("multiprocessing.reduction")
-    if reduction is not None:
-        extra = reduction.ForkingPickler._extra_reducers
-    return {**copyreg.dispatch_table, **extra}
+    return {**copyreg.dispatch_table, **_extra_reducers()}
+
+
+def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
+    """Return what `multiprocessing` has registered, if the program has loaded it."""
+    if "multiprocessing.reduction" not in sys.modules:
+        return {}
+    # An import waits for another thread that is just loading it.
+    from multiprocessing.reduction import ForkingPickler
+
+    extra: dict[type, Callable[[Any], Any]] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+    return extra
 
 
 #: What `multiprocessing` registers of these is pickled the same without it.
@@ -48,10 +55,7 @@ _registered: tuple[int, set[str]] = 0, set()
 def has_reducers(modules: list[str]) -> bool:
     """Return whether `multiprocessing` has its own way for some class of these modules."""
     global _registered
-    reduction = sys.modules.get("multiprocessing.reduction")
-    if reduction is None:
-        return False
-    reducers = reduction.ForkingPickler._extra_reducers
+    reducers = _extra_reducers()
     if len(reducers) != _registered[0]:
         _registered = len(reducers), {kind.__module__ for kind in reducers} - _NO_REASON
     return not _registered[1].isdisjoint(modules)

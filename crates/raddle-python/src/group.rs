@@ -135,9 +135,10 @@ fn await_error(
     deadline: Option<Instant>,
 ) -> PyResult<()> {
     let mut missing = futures.len();
+    // One of several pools: setters ring where the thread sleeps, whatever pool they belong to.
+    let drive = drive_of(futures.iter());
     while missing > 0 {
         let Some(index) = arrivals.try_next() else {
-            let drive = drive_of(futures.iter());
             if !enter::block(py, deadline, |until, _| arrivals.wait_driving(until, None, drive.as_deref()))? {
                 return Ok(());
             }
@@ -160,8 +161,8 @@ pub(crate) struct CompletedIterator {
     deadline: Option<Instant>,
     total: usize,
     generation: u32,
-    /// Whether all futures are of pools of processes.
-    is_remote: bool,
+    /// Where to sleep, if all futures are of pools of processes.
+    drive: Option<Arc<dyn Drive>>,
 }
 
 /// The futures that have not been given out yet.
@@ -210,14 +211,14 @@ pub(crate) fn as_completed(
     check_not_forked(py, &own)?;
     let arrivals = Arrivals::new();
     let total = own.len();
-    let is_remote = own.iter().all(|future| future.get().is_remote());
+    let drive = drive_of(own.iter());
     let registered = own.into_iter().enumerate().map(|(index, future)| {
         let registration = arrivals.register(index, &future.get().task().cell);
         Some((future, registration))
     });
     let rest = Arc::new(Rest(Mutex::new(Missing { futures: registered.collect(), count: total })));
     let generation = raddle::os::fork_generation();
-    Ok(Some(CompletedIterator { arrivals, rest, deadline, total, generation, is_remote }))
+    Ok(Some(CompletedIterator { arrivals, rest, deadline, total, generation, drive }))
 }
 
 impl CompletedIterator {
@@ -261,18 +262,6 @@ impl CompletedIterator {
     fn missing(&self) -> usize {
         self.rest.lock().count
     }
-
-    /// Where to sleep; looked for among what was missing at the start only while all of it is remote.
-    fn drive(&self, py: Python<'_>) -> Option<Arc<dyn Drive>> {
-        if !self.is_remote {
-            return None;
-        }
-        let missing = self.rest.lock();
-        let first = missing.futures.iter().flatten().map(|(future, _)| future).find(|future| !is_settled(future));
-        let first = first.map(|future| future.clone_ref(py));
-        drop(missing);
-        first.and_then(|future| future.get().task().drive())
-    }
 }
 
 #[pymethods]
@@ -307,9 +296,8 @@ impl CompletedIterator {
             }
             self.check_not_forked(py)?;
             let watch = || Arc::clone(&self.rest) as Arc<dyn Awaited>;
-            let drive = self.drive(py);
-            let wait =
-                |until, watched: bool| self.arrivals.wait_driving(until, watched.then_some(&watch), drive.as_deref());
+            let drive = self.drive.as_deref();
+            let wait = |until, watched: bool| self.arrivals.wait_driving(until, watched.then_some(&watch), drive);
             if !enter::block(py, self.deadline, wait)? {
                 self.forget_all();
                 let message = format!("{missing} (of {}) futures unfinished", self.total);

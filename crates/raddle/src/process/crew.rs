@@ -167,6 +167,8 @@ pub(crate) struct Crew {
     pub(crate) has_behind: bool,
     /// It does.
     pub(crate) is_looked_after: bool,
+    /// No worker is started before: the system has refused one.
+    pub(crate) hires_again: Option<Instant>,
     /// How often a worker has become ready.
     pub(crate) readied: u64,
     /// What is not begun has been cancelled, once for all.
@@ -197,6 +199,7 @@ impl Crew {
             wants_encoding: false,
             has_behind: false,
             is_looked_after: false,
+            hires_again: None,
             readied: 0,
             gives_up: false,
             shortest_limit: None,
@@ -383,6 +386,9 @@ impl Crew {
         let workers = self.workers().filter(|worker| worker.takes_calls()).count();
         wanted = wanted.max((self.queued + self.sent()).saturating_sub(workers));
         let mut has_hired = false;
+        if self.hires_again.is_some_and(|then| then > Instant::now()) {
+            return false;
+        }
         while wanted > 0 && self.hire() {
             wanted -= 1;
             has_hired = true;

@@ -23,6 +23,9 @@ use crate::roster::Phase;
 const TICK: Duration = Duration::from_micros(100);
 /// How long a caller who has given up the lead may take to come back before the doorbell is diverted.
 const GRACE: Duration = Duration::from_millis(1);
+/// Until the next try after the system has refused a process, with other workers and without.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_ALONE: Duration = Duration::from_millis(100);
 /// While there are tasks, the supervisor looks this often in any case: a task may have written over a doorbell.
 const SLOW_LOOK: Duration = Duration::from_secs(1);
 /// How many workers may die in a row before one is ready. A guess: a worker that cannot start fails each time.
@@ -51,6 +54,8 @@ struct Remains {
 struct Watch {
     failed_starts: u32,
     killed_starts: u32,
+    /// In a row.
+    refused_starts: u32,
     /// How many workers had become ready when this was looked at last.
     readied: u64,
     /// The last slow look.
@@ -171,6 +176,7 @@ impl ProcessPool {
         });
         match started {
             Ok(process) => {
+                watch.refused_starts = 0;
                 let mut crew = self.crew.lock();
                 if let Some(worker) = &mut crew.seats[seat] {
                     worker.process = Some(process);
@@ -183,17 +189,18 @@ impl ProcessPool {
         }
     }
 
-    /// A worker could not be started. If there are others, they come to what it would have done.
+    /// A worker could not be started. If there are others, they come to what it would have done; in any case it is tried
+    /// again, for a process may be had in a moment.
     fn do_without(&self, seat: usize, reason: &str, watch: &mut Watch) {
-        watch.failed_starts += 1;
-        let mut given_up = Vec::new();
-        let is_last_hope = {
+        watch.refused_starts += 1;
+        let (given_up, is_last_hope) = {
             let mut crew = self.crew.lock();
-            if let Some(worker) = crew.seats[seat].take() {
-                let calls = worker.link.into_left().map(|(call, _)| call).collect();
-                given_up = requeue(&mut crew, calls);
-            }
-            crew.workers().count() == 0 || watch.failed_starts >= FAILED_STARTS
+            let worker = crew.seats[seat].take();
+            let calls = worker.map(|worker| worker.into_remains().1.into_iter().map(|(call, _)| call).collect());
+            let is_alone = crew.workers().all(|worker| worker.process.is_none());
+            let pause = if is_alone { PAUSE_ALONE } else { PAUSE };
+            crew.hires_again = Some(Instant::now() + pause);
+            (requeue(&mut crew, calls.unwrap_or_default()), is_alone && watch.refused_starts >= FAILED_STARTS)
         };
         self.give_up(given_up);
         if is_last_hope {
@@ -299,7 +306,9 @@ impl ProcessPool {
             crew.look_slowly();
             self.shake();
         }
-        Some(if crew.free_waiting(os::monotonic_nanoseconds()) { LONG } else { SLOW_LOOK })
+        let look = if crew.free_waiting(os::monotonic_nanoseconds()) { LONG } else { SLOW_LOOK };
+        let pause = crew.hires_again.map(|then| then.saturating_duration_since(Instant::now()));
+        Some(pause.filter(|pause| !pause.is_zero()).map_or(look, |pause| look.min(pause)))
     }
 
     fn carry_out_orders(&self) {
