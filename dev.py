@@ -38,7 +38,7 @@ PEERS = {
 }
 #: The usual runs of CPython's own tests: all of them, once with process pools that break as theirs
 #: do; then those of threads and futures with Future and functions of ours.
-CONFORMANCE = (
+CONFORMANCE: tuple[list[str], ...] = (
     [],
     ["--on-crash", "break"],
     ["--functions", "--only", "test_future"],
@@ -260,6 +260,8 @@ def build(env: Environment, more: list[str]) -> None:
         return
     check_toolchain()
     env.run(env.python, "-m", "maturin", "develop", "--release", "--quiet", *more)
+    # As installers do: where no byte code is written at the first import, each start makes it anew.
+    env.run(env.python, "-m", "compileall", "-q", "python/raddle")
     env.write("build", f"{state} {product(env)}")
 
 

@@ -20,8 +20,9 @@ Examples
 
 from __future__ import annotations
 
-# Here, where one thread alone is likely to be: of two that import it first, the interpreter (3.13) may show one a module
-# that is still empty, and ours are loaded by whichever thread first uses a name.
+# Here, where one thread alone is likely to be: of two that import it first, the interpreter (3.13)
+# may show one a module that is still empty, and ours are loaded by whichever thread first uses a
+# name.
 import collections.abc as _collections_abc  # noqa: F401
 from importlib import import_module
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures as cf
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -305,7 +304,8 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
         # Workers are started by the thread that supervises them: one that is wanted is waited for.
         while pool.is_starting and not pool.is_current:
             time.sleep(0.0005)
-        return self._launcher.processes
+        processes: dict[int, Any] = self._launcher.processes
+        return processes
 
     @property
     def _executor_manager_thread(self) -> Any:

@@ -92,7 +92,7 @@ def wait_after_interrupt(pools: list[Handle]) -> None:
     Threads are waited for, unless a further Ctrl-C gives them up.
     """
     end_at_once([pool for pool in pools if isinstance(pool, _native.ProcessPoolHandle)])
-    pools = [pool for pool in pools if isinstance(pool, _native.PoolHandle)]
+    pools = [pool for pool in pools if not isinstance(pool, _native.ProcessPoolHandle)]
     try:
         cancelled = sum(pool.close(True) for pool in pools)
         running = sum(pool.statistics()[1] for pool in pools)
@@ -119,7 +119,7 @@ def leave(pools: list[Handle]) -> None:
 
 def _at_exit() -> None:
     _native.note_exit()
-    pools = [*_native.live_pools(), *_native.live_process_pools()]
+    pools: list[Handle] = [*_native.live_pools(), *_native.live_process_pools()]
     for pool in pools:
         pool.close(False)
     is_interrupted = issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt)

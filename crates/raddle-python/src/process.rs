@@ -251,10 +251,17 @@ pub(crate) struct Open {
     launcher: Arc<PythonLauncher>,
 }
 
-/// Pools whose processes may have to be waited for when the interpreter exits.
-static POOLS: Mutex<Vec<(Weak<ProcessPool>, Weak<Side>, Weak<PythonLauncher>)>> = Mutex::new(Vec::new());
+/// A pool that may be there.
+struct Live {
+    pool: Weak<ProcessPool>,
+    side: Weak<Side>,
+    launcher: Weak<PythonLauncher>,
+}
 
-fn pools() -> MutexGuard<'static, Vec<(Weak<ProcessPool>, Weak<Side>, Weak<PythonLauncher>)>> {
+/// Pools whose processes may have to be waited for when the interpreter exits.
+static POOLS: Mutex<Vec<Live>> = Mutex::new(Vec::new());
+
+fn pools() -> MutexGuard<'static, Vec<Live>> {
     POOLS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -275,8 +282,12 @@ impl Open {
         launcher.launcher.call_method1(py, "open", shared)?;
         let open = Self { pool, side: Arc::new(side), launcher };
         let mut pools = pools();
-        pools.retain(|(pool, ..)| pool.strong_count() > 0);
-        pools.push((Arc::downgrade(&open.pool), Arc::downgrade(&open.side), Arc::downgrade(&open.launcher)));
+        pools.retain(|live| live.pool.strong_count() > 0);
+        pools.push(Live {
+            pool: Arc::downgrade(&open.pool),
+            side: Arc::downgrade(&open.side),
+            launcher: Arc::downgrade(&open.launcher),
+        });
         Ok(open)
     }
 
@@ -290,10 +301,9 @@ impl Open {
         let py = function.py();
         check_callable("submit()", function)?;
         self.check_not_exiting(py)?;
-        self.check_open(py)?;
+        let has_time = self.check_open(py)? > MOST_WAITING;
         let future = NativeFuture::make(py)?;
         future.get().belongs_to(&self.side);
-        let has_time = self.pool.queued_bytes() > MOST_WAITING;
         let encoded = if has_time { None } else { Some(self.side.encode(&self.pool, function, args, kwargs)) };
         let (parcel, failed) = match encoded {
             Some(Ok(parcel)) => (Some(parcel), None),
@@ -318,16 +328,9 @@ impl Open {
         if is_exiting() { Err(self.refusal(py, &SubmitError::ShutDown)) } else { Ok(()) }
     }
 
-    /// Refuses a call before anything of it is pickled.
-    fn check_open(&self, py: Python<'_>) -> PyResult<()> {
-        if self.pool.is_forked() {
-            return Err(self.refusal(py, &SubmitError::Forked));
-        }
-        match self.pool.phase() {
-            Phase::Open => Ok(()),
-            Phase::Closed => Err(self.refusal(py, &SubmitError::ShutDown)),
-            Phase::Broken(reason) => Err(self.refusal(py, &SubmitError::Broken(reason))),
-        }
+    /// Refuses a call before anything of it is pickled; tells how many bytes wait to be sent.
+    fn check_open(&self, py: Python<'_>) -> PyResult<usize> {
+        self.pool.queued_bytes().map_err(|refused| self.refusal(py, &refused))
     }
 
     pub(crate) fn check(&self, py: Python<'_>, submitted: Result<(), SubmitError>) -> PyResult<()> {
@@ -541,7 +544,7 @@ impl ProcessPoolHandle {
     fn forsake(&self) {
         self.open.pool.kill_workers();
         note_given_up();
-        pools().retain(|(pool, ..)| pool.as_ptr() != Arc::as_ptr(&self.open.pool));
+        pools().retain(|live| live.pool.as_ptr() != Arc::as_ptr(&self.open.pool));
     }
 
     /// Whether the calling thread supervises the pool.
@@ -577,12 +580,10 @@ impl ProcessPoolHandle {
 /// The pools of processes that have a thread in this process.
 #[pyfunction]
 pub(crate) fn live_process_pools() -> Vec<ProcessPoolHandle> {
-    let alive = pools()
-        .iter()
-        .filter_map(|(pool, side, launcher)| {
-            let open = Open { pool: pool.upgrade()?, side: side.upgrade()?, launcher: launcher.upgrade()? };
-            (!open.pool.is_forked()).then_some(ProcessPoolHandle { open })
-        })
-        .collect();
-    alive
+    let open = |live: &Live| {
+        Some(Open { pool: live.pool.upgrade()?, side: live.side.upgrade()?, launcher: live.launcher.upgrade()? })
+    };
+    let alive: Vec<_> = pools().iter().filter_map(open).collect();
+    // Outside the lock: a pool that is given up here may be the last to hold objects of Python.
+    alive.into_iter().filter(|open| !open.pool.is_forked()).map(|open| ProcessPoolHandle { open }).collect()
 }

@@ -138,11 +138,13 @@ struct Gathering<'a> {
     /// The index of the first call gathered.
     first: usize,
     together: usize,
+    /// So much waits to be sent that further calls are pickled when their turn comes.
+    is_full: bool,
 }
 
 impl Gathering<'_> {
     fn add(&mut self, py: Python<'_>, items: Vec<Py<PyAny>>) -> PyResult<()> {
-        if self.open.pool.queued_bytes() > MOST_WAITING {
+        if self.is_full {
             return self.keep(py, Kept::Items(items));
         }
         match self.batch.job().push(py, &items, &mut self.bytes) {
@@ -180,7 +182,9 @@ impl Gathering<'_> {
         self.batch.add(count);
         let submitted: Result<(), SubmitError> =
             self.open.pool.submit_many(Arc::clone(&self.batch) as Arc<dyn Remote>, first, end, parcels);
-        self.open.check(py, submitted)
+        self.open.check(py, submitted)?;
+        self.is_full = self.open.pool.queued_bytes().is_ok_and(|bytes| bytes > MOST_WAITING);
+        Ok(())
     }
 }
 
@@ -234,6 +238,7 @@ impl ProcessMapIterator {
             ends: Vec::new(),
             first: 0,
             together: if chunksize > 1 { 1 } else { FIRST_TOGETHER },
+            is_full: false,
         };
         let mut chunk = Vec::new();
         for item in draw(iterables)? {

@@ -24,7 +24,7 @@ use raddle::Failure;
 use raddle::future::Outcome;
 use raddle::host::ThreadBody;
 use raddle::process::batch::{RemoteBatch, RemoteJob};
-use raddle::process::launcher::{Exit, Launcher};
+use raddle::process::launcher::{Exit, Launcher, Started};
 use raddle::process::link::Reply;
 use raddle::process::mapping::Mapping;
 use raddle::process::pool::{Plan, ProcessPool};
@@ -112,13 +112,13 @@ impl Launcher for Programs {
         Ok(())
     }
 
-    fn start(&self, seat: usize, _number: usize) -> Result<u32, String> {
+    fn start(&self, seat: usize, _number: usize) -> Result<Started, String> {
         let pool = self.pool.get().and_then(Weak::upgrade).expect("the pool starts its workers");
         let (memory, bell) = (left_open(pool.mapping().descriptor()), left_open(pool.eventfd()));
         let child = start_worker(&[memory.as_raw_fd(), bell.as_raw_fd(), seat as i32]).map_err(|e| e.to_string())?;
         let pid = child.id();
         self.children.lock().expect("nobody panics with it").insert(pid, child);
-        Ok(pid)
+        Ok(Started { pid, watch: None })
     }
 
     fn reap(&self, pid: u32) -> Exit {

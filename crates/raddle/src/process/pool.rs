@@ -161,8 +161,23 @@ impl ProcessPool {
     }
 
     /// Bytes of calls that have not been sent yet.
-    pub fn queued_bytes(&self) -> usize {
-        self.crew.lock().weight()
+    ///
+    /// # Errors
+    /// The pool would take no call.
+    pub fn queued_bytes(&self) -> Result<usize, SubmitError> {
+        if self.is_forked() {
+            return Err(SubmitError::Forked);
+        }
+        let crew = self.crew.lock();
+        Self::check_open(&crew).map(|()| crew.weight())
+    }
+
+    fn check_open(crew: &Crew) -> Result<(), SubmitError> {
+        match &crew.phase {
+            Phase::Open => Ok(()),
+            Phase::Broken(reason) => Err(SubmitError::Broken(Arc::clone(reason))),
+            Phase::Closed => Err(SubmitError::ShutDown),
+        }
     }
 
     // --- Submitting --------------------------------------------------------------------------------------------------
@@ -226,11 +241,7 @@ impl ProcessPool {
         let mut spent = Spent::new();
         let is_supervisor_wanted = {
             let mut crew = self.crew.lock();
-            match &crew.phase {
-                Phase::Open => {}
-                Phase::Broken(reason) => return Err(SubmitError::Broken(Arc::clone(reason))),
-                Phase::Closed => return Err(SubmitError::ShutDown),
-            }
+            Self::check_open(&crew)?;
             put(&mut crew);
             let hired = self.dispatch(&mut crew, &mut spent);
             let must_look = crew.has_behind && !std::mem::replace(&mut crew.is_looked_after, true);
