@@ -158,8 +158,9 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
         Seconds that a task may run, from its start. Then its worker is ended and replaced, and its
         future fails with `TaskTimeout`.
     retries : int
-        How often a task is run again after an exception of `retry_on`, or after the death of its
-        worker, which is a `WorkerDied`.
+        How often a task is run again after an exception of `retry_on`: one that it raised,
+        `WorkerDied`, or `TaskTimeout`, for its worker has been ended (with threads the attempt
+        still runs, so there it is not tried again). What `Future.kill` ended is over.
     retry_on : exception class or tuple of them
         What to retry after; `Exception` by default.
     label : str, optional

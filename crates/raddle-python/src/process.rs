@@ -111,6 +111,11 @@ impl Side {
         pool.forget(number);
     }
 
+    /// Whether a call carries values of the moment at which it is submitted.
+    pub(crate) fn has_context(&self) -> bool {
+        !self.context.is_empty()
+    }
+
     /// The bytes of a call begin with the values of the context variables.
     pub(crate) fn begin_call(&self, py: Python<'_>, out: &mut Vec<u8>) -> PyResult<()> {
         if self.context.is_empty() { Ok(()) } else { self.pickling.context(py, &self.context, out) }
@@ -301,7 +306,7 @@ impl Open {
         let py = function.py();
         check_callable("submit()", function)?;
         self.check_not_exiting(py)?;
-        let has_time = self.check_open(py)? > MOST_WAITING;
+        let has_time = self.check_open(py)? > MOST_WAITING && !self.side.has_context();
         let future = NativeFuture::make(py)?;
         future.get().belongs_to(&self.side);
         let encoded = if has_time { None } else { Some(self.side.encode(&self.pool, function, args, kwargs)) };

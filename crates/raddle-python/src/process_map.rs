@@ -14,7 +14,7 @@ use raddle::process::batch::{RemoteBatch, RemoteJob};
 use raddle::process::pool::ProcessPool;
 use raddle::process::remote::{Ending, Parcel, Parcels, Remote};
 
-use crate::batch::{draw, not_stop_iteration};
+use crate::batch::{MapIterator, draw, not_stop_iteration};
 use crate::codec::{self, Function};
 use crate::enter;
 use crate::job::PyOutcome;
@@ -138,6 +138,8 @@ struct Gathering<'a> {
     /// The index of the first call gathered.
     first: usize,
     together: usize,
+    /// 1 if drawing an item may take long, or wait for what becomes of the one before.
+    most_together: usize,
     /// So much waits to be sent that further calls are pickled when their turn comes.
     is_full: bool,
 }
@@ -154,7 +156,7 @@ impl Gathering<'_> {
         }
         if self.ends.len() >= self.together || self.bytes.len() >= MOST_BYTES_TOGETHER {
             self.flush(py)?;
-            self.together = (2 * self.together).min(MOST_TOGETHER);
+            self.together = (2 * self.together).min(self.most_together);
         }
         Ok(())
     }
@@ -183,7 +185,8 @@ impl Gathering<'_> {
         let submitted: Result<(), SubmitError> =
             self.open.pool.submit_many(Arc::clone(&self.batch) as Arc<dyn Remote>, first, end, parcels);
         self.open.check(py, submitted)?;
-        self.is_full = self.open.pool.queued_bytes().is_ok_and(|bytes| bytes > MOST_WAITING);
+        self.is_full =
+            !self.open.side.has_context() && self.open.pool.queued_bytes().is_ok_and(|bytes| bytes > MOST_WAITING);
         Ok(())
     }
 }
@@ -231,13 +234,15 @@ impl ProcessMapIterator {
             kept: Mutex::default(),
         };
         let batch = RemoteBatch::new(calls, &open.pool);
+        let is_at_hand = MapIterator::is_at_hand(iterables);
         let mut gathering = Gathering {
             open,
             batch: Arc::clone(&batch),
             bytes: Vec::new(),
             ends: Vec::new(),
             first: 0,
-            together: if chunksize > 1 { 1 } else { FIRST_TOGETHER },
+            together: if chunksize > 1 || !is_at_hand { 1 } else { FIRST_TOGETHER },
+            most_together: if is_at_hand { MOST_TOGETHER } else { 1 },
             is_full: false,
         };
         let mut chunk = Vec::new();

@@ -168,7 +168,7 @@ impl SendJob for Send {
     }
 
     fn outcome(reply: Reply) -> End {
-        if reply.kind == VALUE { End::Value(reply.payload) } else { End::Error }
+        if reply.kind == VALUE { End::Value(reply.payload.to_vec()) } else { End::Error }
     }
 
     fn is_failure(kind: u16) -> bool {

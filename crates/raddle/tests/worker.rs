@@ -136,7 +136,7 @@ fn tasks_are_answered_in_order_whatever_their_size() {
         worker.send(task, REVERSE, &argument);
         let mut payload = argument;
         payload.reverse();
-        assert_eq!(worker.receive(), (task, Reply { kind: REVERSE.into(), payload }));
+        assert_eq!(worker.receive(), (task, Reply { kind: REVERSE.into(), payload: payload.into() }));
     }
 }
 
@@ -161,7 +161,7 @@ fn what_was_defined_is_there_until_it_is_forgotten() {
     let Some(mut worker) = Worker::start("what_was_defined_is_there_until_it_is_forgotten") else { return };
     worker.link.define(7, b"a function".to_vec().into()).expect("the worker keeps the rules");
     worker.send(1, RECALL, &[7]);
-    assert_eq!(worker.receive().1.payload, b"a function");
+    assert_eq!(&*worker.receive().1.payload, b"a function");
     worker.link.forget(7).expect("the worker keeps the rules");
     worker.send(2, RECALL, &[7]);
     assert_eq!(worker.receive().1.kind, 0);
@@ -201,6 +201,6 @@ fn a_worker_that_is_stopped_does_what_it_was_sent() {
     worker.send(1, REVERSE, b"abc");
     worker.link.stop().expect("the worker keeps the rules");
     worker.link.ring();
-    assert_eq!(worker.receive().1.payload, b"cba");
+    assert_eq!(&*worker.receive().1.payload, b"cba");
     assert!(worker.process.wait().expect("it is our child").success());
 }

@@ -309,22 +309,16 @@ impl Crew {
         calls
     }
 
-    /// Takes calls out that have to be encoded before they can be sent, up to `most` of them.
-    pub(crate) fn take_unencoded(&mut self, most: usize, spent: &mut Spent) -> Vec<Call> {
+    /// Takes the next call out, if it has to be encoded before it can be sent.
+    pub(crate) fn take_unencoded(&mut self, spent: &mut Spent) -> Option<Call> {
         self.wants_encoding = false;
-        let mut taken = Vec::new();
-        while taken.len() < most {
-            match self.pop(spent) {
-                None => break,
-                Some(call) if call.parcel.is_none() => taken.push(call),
-                Some(call) => {
-                    self.push_front(call);
-                    break;
-                }
-            }
+        let call = self.pop(spent)?;
+        if call.parcel.is_some() {
+            self.push_front(call);
+            return None;
         }
-        self.aside += taken.len();
-        taken
+        self.aside += 1;
+        Some(call)
     }
 
     pub(crate) fn define(&mut self, bytes: Bytes) -> u64 {
@@ -636,7 +630,7 @@ impl Crew {
         });
         let Some(worker) = runner.and_then(|seat| self.seats[seat].as_mut()) else { return false };
         if worker.doom.is_some() {
-            return true;
+            return worker.doom == Some(doom);
         }
         // First it is left without a further task, so that none but this one can be hit.
         let taken = worker.link.take_back_all(|call| call.number != number);

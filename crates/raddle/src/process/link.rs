@@ -26,7 +26,7 @@ pub struct Reply {
     /// What kind of reply it is.
     pub kind: u16,
     /// What it consists of.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
 }
 
 /// What has come from a worker.
@@ -237,7 +237,7 @@ impl<T> Link<T> {
             return Err(Corrupt { what: "a reply to a task that was not sent, or not begun" });
         };
         self.free.push(place);
-        Ok(Some(Received::Reply(kept, Reply { kind, payload: record.payload })))
+        Ok(Some(Received::Reply(kept, Reply { kind, payload: record.payload.into() })))
     }
 
     /// Whether something has come that has not been received, or there is room for what is left of a longer record. Asked

@@ -429,10 +429,13 @@ impl ProcessPool {
             let mut crew = self.crew.lock();
             let mut calls = crew.take_back_waiting();
             calls.extend(crew.take_queue());
-            crew.gives_up = true;
+            crew.gives_up = crew.phase != Phase::Open;
+            self.settling.fetch_add(calls.len(), SeqCst);
             calls
         };
+        let taken = calls.len();
         let count = calls.into_iter().filter_map(|call| self.cancel(call)).count() as u64;
+        self.settling.fetch_sub(taken, SeqCst);
         self.ring_if_closing();
         count
     }
@@ -463,7 +466,8 @@ impl ProcessPool {
             crew.doom_all();
             calls
         };
-        for call in calls {
+        // Those that had been cancelled have ended.
+        for call in calls.into_iter().filter(|call| !call.is_over()) {
             self.end(call, Ending::Failed(Failure::Broken { reason: Arc::clone(reason) }));
         }
         self.wake.ring();

@@ -32,8 +32,6 @@ const SLOW_LOOK: Duration = Duration::from_secs(1);
 const FAILED_STARTS: u32 = 3;
 /// The same for those that are killed, which somebody may do from outside; or the system, for want of memory.
 const KILLED_STARTS: u32 = 30;
-/// How many calls are encoded in one go.
-const ENCODED_TOGETHER: usize = 16;
 
 /// At how many deaths a call may have been the next one. A guess: two may be chance.
 const MOST_LOSSES: u32 = 3;
@@ -87,11 +85,11 @@ impl ProcessPool {
             let next_limit = self.end_overrun();
             let next_look = self.free_waiting(&mut watch);
             self.carry_out_orders();
-            self.encode();
+            let must_encode = self.encode_next();
             if self.has_closed() {
                 break;
             }
-            let tick = self.watch(drained);
+            let tick = self.watch(drained).into_iter().chain(must_encode.then_some(Duration::ZERO)).min();
             ended = self.sleep(tick.into_iter().chain(next_limit).chain(next_look).min());
         }
         self.launcher.close();
@@ -214,6 +212,8 @@ impl ProcessPool {
     fn bury(&self, pid: u32, watch: &mut Watch) {
         let exit = self.launcher.reap(pid);
         self.drain();
+        // It may have died between its last word and the ring for it.
+        self.shake();
         let Some(Remains { worker, lost, given_up, is_in_order }) = self.take_dead(pid) else { return };
         let why = worker.doom.as_ref().and_then(Doom::why);
         let death = Arc::new(Death { worker: worker.number, pid, exit, why });
@@ -273,7 +273,10 @@ impl ProcessPool {
     /// Ends workers whose task overruns; gives the time until the next may.
     fn end_overrun(&self) -> Option<Duration> {
         let mut crew = self.crew.lock();
-        let mut next = crew.shortest_limit.filter(|_| crew.outstanding() > 0)?;
+        if crew.outstanding() == 0 {
+            crew.shortest_limit = None;
+        }
+        let mut next = crew.shortest_limit?;
         let now = os::monotonic_nanoseconds();
         let running = crew.workers().filter(|worker| worker.doom.is_none()).filter_map(|worker| {
             let (call, since) = worker.link.running()?;
@@ -345,27 +348,27 @@ impl ProcessPool {
         self.crew.lock().aside -= 1;
     }
 
-    fn encode(&self) {
-        loop {
-            let mut spent = Spent::new();
-            let calls = {
-                let mut crew = self.crew.lock();
-                if !crew.wants_encoding {
-                    return;
-                }
-                crew.take_unencoded(ENCODED_TOGETHER, &mut spent)
-            };
-            drop(spent);
-            let count = calls.len();
-            let encoded: Vec<_> = calls.into_iter().filter_map(|call| self.encode_call(call)).collect();
-            let given_up = {
-                let mut crew = self.crew.lock();
-                crew.aside -= count;
-                requeue(&mut crew, encoded)
-            };
-            self.give_up(given_up);
-            self.drain();
-        }
+    /// Encodes one call, if the next one wants it; `true`: there are more.
+    fn encode_next(&self) -> bool {
+        let mut spent = Spent::new();
+        let call = {
+            let mut crew = self.crew.lock();
+            if !crew.wants_encoding {
+                return false;
+            }
+            crew.take_unencoded(&mut spent)
+        };
+        drop(spent);
+        let Some(call) = call else { return false };
+        let encoded = self.encode_call(call);
+        let given_up = {
+            let mut crew = self.crew.lock();
+            crew.aside -= 1;
+            requeue(&mut crew, encoded.into_iter().collect())
+        };
+        self.give_up(given_up);
+        self.drain();
+        self.crew.lock().wants_encoding
     }
 
     /// Ends calls that will not be run: the pool is broken, or what was queued has been cancelled.
@@ -374,7 +377,7 @@ impl ProcessPool {
             return;
         }
         let phase = self.crew.lock().phase.clone();
-        for call in calls {
+        for call in calls.into_iter().filter(|call| !call.is_over()) {
             if let Phase::Broken(reason) = &phase {
                 self.end(call, Ending::Failed(Failure::Broken { reason: Arc::clone(reason) }));
             } else {

@@ -49,8 +49,10 @@ impl<J: SendJob> Remote for Task<J> {
         let encoded = job.encode();
         match encoded {
             Ok(parcel) => {
-                // It is asked whether to try again.
-                self.arm(job, None);
+                // It is asked whether to try again, unless it has been cancelled meanwhile.
+                if !self.is_over(0) {
+                    self.arm(job, None);
+                }
                 Ok(parcel)
             }
             Err(outcome) => {
