@@ -42,6 +42,8 @@ pub(crate) enum Doom {
     Dismissed,
     /// It wrote rubbish.
     Corrupt(&'static str),
+    /// It does not begin what it was sent.
+    Lost,
 }
 
 /// A worker, from its order on.
@@ -169,6 +171,8 @@ pub(crate) struct Crew {
     pub(crate) is_looked_after: bool,
     /// No worker is started before: the system has refused one.
     pub(crate) hires_again: Option<Instant>,
+    /// Nobody looks from time to time: whoever submits has to ring.
+    pub(crate) is_unwatched: bool,
     /// How often a worker has become ready.
     pub(crate) readied: u64,
     /// What is not begun has been cancelled, once for all.
@@ -200,6 +204,7 @@ impl Crew {
             has_behind: false,
             is_looked_after: false,
             hires_again: None,
+            is_unwatched: true,
             readied: 0,
             gives_up: false,
             shortest_limit: None,
@@ -617,7 +622,8 @@ impl Crew {
             worker.standstill = if is_running || progress != worker.progress { 0 } else { worker.standstill + 1 };
             worker.progress = progress;
             if worker.standstill >= MOST_STANDSTILL {
-                worker.condemn(Corrupt { what: "the worker does not begin what it was sent" });
+                worker.doom = Some(Doom::Lost);
+                worker.kill();
             }
         }
     }

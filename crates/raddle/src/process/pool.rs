@@ -245,7 +245,8 @@ impl ProcessPool {
             put(&mut crew);
             let hired = self.dispatch(&mut crew, &mut spent);
             let must_look = crew.has_behind && !std::mem::replace(&mut crew.is_looked_after, true);
-            hired || crew.wants_encoding || must_look || crew.shortest_limit.is_some()
+            let is_unwatched = std::mem::take(&mut crew.is_unwatched);
+            hired || crew.wants_encoding || must_look || is_unwatched || crew.shortest_limit.is_some()
         };
         drop(spent);
         if is_supervisor_wanted {
@@ -265,7 +266,12 @@ impl ProcessPool {
         self.launcher.supervise(Box::new(move || pool.supervise())).map_err(|reason| {
             let reason: Arc<str> = reason.into();
             // Others may have submitted meanwhile, and nobody would come to that.
-            let calls = self.crew.lock().take_queue();
+            let calls = {
+                let mut crew = self.crew.lock();
+                let mut calls = crew.take_back_all();
+                calls.extend(crew.take_queue());
+                calls
+            };
             for call in calls {
                 self.end(call, Ending::Failed(Failure::Broken { reason: Arc::clone(&reason) }));
             }
@@ -546,6 +552,9 @@ impl Home for ProcessPool {
         };
         drop(crew);
         drop(found);
+        if !is_free {
+            self.drain();
+        }
         self.cancelled.fetch_add(u64::from(is_free), Relaxed);
         self.ring_if_closing();
         is_free

@@ -238,7 +238,7 @@ impl ProcessPool {
         let is_dead = |worker: &Worker| worker.process.as_ref().is_some_and(|process| process.pid == pid);
         let seat = crew.seats.iter().position(|worker| worker.as_ref().is_some_and(is_dead))?;
         let (worker, calls) = crew.seats[seat].take()?.into_remains();
-        let was_ended = worker.doom.is_some() && !matches!(worker.doom, Some(Doom::Corrupt(_)));
+        let was_ended = matches!(worker.doom, Some(Doom::Killed(_) | Doom::Overran(_) | Doom::Dismissed));
         let (mut lost, mut unbegun) = (Vec::new(), Vec::new());
         for (mut call, is_begun) in calls {
             let is_next = lost.is_empty() && unbegun.is_empty() && !was_ended && worker.is_ready;
@@ -300,9 +300,14 @@ impl ProcessPool {
         let mut crew = self.crew.lock();
         if crew.outstanding() == 0 {
             crew.is_looked_after = false;
-            watch.looked = None;
-            return None;
+            // For a while, for another task mostly comes soon, and need not ring then.
+            let looked = *watch.looked.get_or_insert_with(Instant::now);
+            let rest = SLOW_LOOK.saturating_sub(looked.elapsed());
+            crew.is_unwatched = rest.is_zero();
+            watch.looked.take_if(|_| rest.is_zero());
+            return Some(rest).filter(|rest| !rest.is_zero());
         }
+        crew.is_unwatched = false;
         let looked = watch.looked.get_or_insert_with(Instant::now);
         if looked.elapsed() >= SLOW_LOOK {
             *looked = Instant::now();
@@ -441,6 +446,7 @@ impl Doom {
     fn why(&self) -> Option<String> {
         match self {
             Self::Corrupt(what) => Some(format!("it was ended because it overwrote shared memory: {what}")),
+            Self::Lost => Some("it was ended because it did not begin what it was sent".into()),
             Self::Killed(_) | Self::Overran(_) | Self::Dismissed => None,
         }
     }
