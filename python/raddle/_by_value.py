@@ -10,12 +10,14 @@ from __future__ import annotations
 import marshal
 import sys
 from _pickle import Pickler, PicklingError
+from _thread import RLock
 from importlib import import_module
 from io import BytesIO
 from types import FunctionType, ModuleType
 
 from . import _main_globals, _native
 from ._pickling import PROTOCOL, has_reducers, is_importable_module, reducers
+from ._reductions import TABLE, Cached, reduce_cached, with_slots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,7 +135,7 @@ class _Parcel:
     def _pickle(self, value: object, defining: str | None) -> bytes:
         buffer = BytesIO()
         pickler = _Quick(buffer, self, defining)
-        pickler.dispatch_table = reducers()
+        pickler.dispatch_table = {**TABLE, **reducers()}
         try:
             with _Copied(self._strangers):
                 pickler.dump(value)
@@ -158,6 +160,8 @@ class _Parcel:
             return NotImplemented
         if type(value) is FunctionType and value.__globals__ is self._main:
             return self._reduce_function(value)
+        if type(value) is Cached and not self.is_importable(value):
+            return reduce_cached(value)
         return None
 
     def _is_found(self, value: Any, defining: str | None) -> bool:
@@ -183,8 +187,8 @@ class _Parcel:
 
     def is_importable(self, value: Any) -> bool:
         """Return whether a function or class of another module is found there by its name."""
-        name = value.__module__
-        if name in self._strangers or name == "__main__":
+        name = getattr(value, "__module__", None)
+        if not isinstance(name, str) or name in self._strangers or name == "__main__":
             return False
         found: Any = sys.modules.get(name)
         for part in value.__qualname__.split("."):
@@ -216,7 +220,7 @@ class _Quick(Pickler):
             if is_importable_module(value.__name__):
                 return import_module, (value.__name__,)
             return self._ask_cloudpickle(value)
-        if not isinstance(value, type) and type(value) is not FunctionType:
+        if not _has_a_name(value):
             return NotImplemented
         reduced = self._parcel.reduce(value, self._defining)
         if reduced is not None:
@@ -235,6 +239,11 @@ class _Quick(Pickler):
         return self._cloud.reducer_override(value)
 
 
+def _has_a_name(value: object) -> bool:
+    """Return whether it may be found in a module, and is pickled by its name if it is."""
+    return isinstance(value, type) or type(value) is FunctionType or type(value) is Cached
+
+
 #: A class that is made when cloudpickle has been loaded.
 _cloud_pickler_class: Any = None
 
@@ -250,17 +259,20 @@ def _cloud_pickler(buffer: BytesIO, parcel: _Parcel | None, defining: str | None
             defining: str | None = None
 
             def reducer_override(self, value: Any) -> Any:
-                if self.parcel and (isinstance(value, type) or type(value) is FunctionType):
+                if self.parcel and _has_a_name(value):
                     reduced = self.parcel.reduce(value, self.defining)
                     if reduced is not None:
                         return reduced
-                return super().reducer_override(value)
+                if type(value) is Cached:
+                    return reduce_cached(value)
+                reduced = super().reducer_override(value)
+                return with_slots(value, reduced) if isinstance(value, type) else reduced
 
         _cloud_pickler_class = CloudPickler
     pickler = _cloud_pickler_class(buffer, PROTOCOL)
     pickler.parcel, pickler.defining = parcel, defining
     # What cloudpickle knows goes before what is registered for multiprocessing.
-    pickler.dispatch_table = {**reducers(), **pickler.dispatch_table}
+    pickler.dispatch_table = {**TABLE, **reducers(), **pickler.dispatch_table}
     return pickler
 
 
@@ -281,28 +293,35 @@ def _dumps_by_cloudpickle(
     return buffer.getvalue()
 
 
+#: cloudpickle has one list of modules to copy: one thread at a time has its own in it.
+_copying = RLock()
+
+
 class _Copied:
     """Has cloudpickle copy what is of these modules."""
 
     def __init__(self, strangers: set[str]) -> None:
         self._strangers = strangers
         self._modules: list[ModuleType] = []
+        self._is_held = False
 
     def __enter__(self) -> None:
         if self._strangers:
             import cloudpickle
 
+            self._is_held = _copying.acquire()
             others = self._strangers - cloudpickle.list_registry_pickle_by_value()
             self._modules = [sys.modules[name] for name in others if name in sys.modules]
             for module in self._modules:
                 cloudpickle.register_pickle_by_value(module)
 
     def __exit__(self, *_error: object) -> None:
-        if self._modules:
+        if self._is_held:
             import cloudpickle
 
             for module in self._modules:
                 cloudpickle.unregister_pickle_by_value(module)
+            _copying.release()
 
 
 def _note_strangers(pickled: bytes, strangers: set[str]) -> None:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-#: The bytes that last came for each global of ``__main__``.
+#: The bytes that last came for each global of ``__main__``, or a digest of them if they are many.
 _came: dict[str, bytes] = {}
+#: More bytes than these are not kept beside the value that was made of them.
+MANY = 1 << 16
 
 
 def main_globals() -> dict[str, Any]:
@@ -35,14 +37,22 @@ def has_come(name: str) -> bool:
 def unpack(definitions: dict[str, bytes], body: bytes) -> object:
     """Set the globals that have changed, and load what needs them."""
     for name, pickled in definitions.items():
-        before = _came.get(name)
-        if before == pickled:
+        before, mark = _came.get(name), _mark(pickled)
+        if before == mark:
             continue
         # What the worker has set itself under this name stays until the program changes its own.
         if before is not None or name not in main_globals():
             main_globals()[name] = loads(pickled)
-        _came[name] = pickled
+        _came[name] = mark
     return loads(body)
+
+
+def _mark(pickled: bytes) -> bytes:
+    if len(pickled) <= MANY:
+        return pickled
+    from _blake2 import blake2b
+
+    return blake2b(pickled).digest()
 
 
 def make_function(code: bytes, modules: list[str]) -> FunctionType:

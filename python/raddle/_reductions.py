@@ -1,0 +1,60 @@
+"""How things are taken apart that neither the C pickler nor cloudpickle takes apart well."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from types import MemberDescriptorType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+#: The class of functions decorated with `functools.lru_cache` or `functools.cache`.
+Cached: type = functools._lru_cache_wrapper
+
+
+def reduce_cached(function: Any) -> tuple[Any, ...]:
+    """Take a cached function apart; its cache stays behind."""
+    return make_cached, (function.__wrapped__, function.cache_parameters())
+
+
+def make_cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """Make a cached function again."""
+    return functools.lru_cache(**parameters)(function)
+
+
+def _reduce_cached_property(prop: Any) -> tuple[Any, ...]:
+    # Up to Python 3.11 it holds a lock.
+    state = {name: value for name, value in vars(prop).items() if name != "lock"}
+    return functools.cached_property, (prop.func,), state
+
+
+def _reduce_weak_dictionary(dictionary: Any) -> tuple[Any, ...]:
+    return type(dictionary), (dict(dictionary),)
+
+
+#: By class, as in `copyreg.dispatch_table`.
+TABLE: dict[type, Callable[[Any], Any]] = {
+    functools.cached_property: _reduce_cached_property,
+    weakref.WeakKeyDictionary: _reduce_weak_dictionary,
+    weakref.WeakValueDictionary: _reduce_weak_dictionary,
+}
+
+
+def with_slots(kind: type, reduced: Any) -> Any:
+    """Complete what cloudpickle makes of a class: it leaves out that instances have slots."""
+    slots = kind.__dict__.get("__slots__")
+    if slots is None or not isinstance(reduced, tuple) or len(reduced[1]) != 6:
+        return reduced
+    if not all(isinstance(base, type) for base in reduced[1][2]):
+        return reduced  # `typing.NamedTuple`, say, which sees to the slots itself
+    maker, (meta, name, bases, keywords, *rest), (attributes, others), *setter = reduced
+    kept = {key: value for key, value in attributes.items() if not _is_slot(kind, value)}
+    keywords = {**keywords, "__slots__": slots}
+    return (maker, (meta, name, bases, keywords, *rest), (kept, others), *setter)
+
+
+def _is_slot(kind: type, value: object) -> bool:
+    return type(value) is MemberDescriptorType and value.__objclass__ is kind
