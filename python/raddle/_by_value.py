@@ -17,7 +17,7 @@ from types import FunctionType, ModuleType
 
 from . import _main_globals, _native
 from ._pickling import PROTOCOL, has_reducers, is_importable_module, reducers
-from ._reductions import TABLE, Cached, reduce_cached, with_slots
+from ._reductions import Cached, reduce_cached, table, with_slots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class _Parcel:
     def _pickle(self, value: object, defining: str | None) -> bytes:
         buffer = BytesIO()
         pickler = _Quick(buffer, self, defining)
-        pickler.dispatch_table = {**TABLE, **reducers()}
+        pickler.dispatch_table = {**table(), **reducers()}
         try:
             with _Copied(self._strangers):
                 pickler.dump(value)
@@ -272,7 +272,7 @@ def _cloud_pickler(buffer: BytesIO, parcel: _Parcel | None, defining: str | None
     pickler = _cloud_pickler_class(buffer, PROTOCOL)
     pickler.parcel, pickler.defining = parcel, defining
     # What cloudpickle knows goes before what is registered for multiprocessing.
-    pickler.dispatch_table = {**TABLE, **reducers(), **pickler.dispatch_table}
+    pickler.dispatch_table = {**table(), **reducers(), **pickler.dispatch_table}
     return pickler
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import weakref
+import sys
 from types import MemberDescriptorType
 
 TYPE_CHECKING = False
@@ -35,12 +35,14 @@ def _reduce_weak_dictionary(dictionary: Any) -> tuple[Any, ...]:
     return type(dictionary), (dict(dictionary),)
 
 
-#: By class, as in `copyreg.dispatch_table`.
-TABLE: dict[type, Callable[[Any], Any]] = {
-    functools.cached_property: _reduce_cached_property,
-    weakref.WeakKeyDictionary: _reduce_weak_dictionary,
-    weakref.WeakValueDictionary: _reduce_weak_dictionary,
-}
+def table() -> dict[type, Callable[[Any], Any]]:
+    """Return the reductions by class, as in `copyreg.dispatch_table`."""
+    known: dict[type, Callable[[Any], Any]] = {functools.cached_property: _reduce_cached_property}
+    weakref = sys.modules.get("weakref")
+    if weakref is not None:
+        for kind in (weakref.WeakKeyDictionary, weakref.WeakValueDictionary):
+            known[kind] = _reduce_weak_dictionary
+    return known
 
 
 def with_slots(kind: type, reduced: Any) -> Any:
