@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import marshal
 import sys
-from _pickle import Pickler, PicklingError
+from _pickle import Pickler, PicklingError, dumps
 from _thread import RLock
 from importlib import import_module
 from io import BytesIO
@@ -63,6 +63,8 @@ class _Parcel:
         self._main = _main_globals.main_globals()
         self._definitions: dict[str, bytes] = {}
         self._open: set[str] = set()
+        #: Those that cannot be sent, and why.
+        self._unsent: dict[str, Exception] = {}
         #: Globals that functions use: they may come in any order.
         self.used: dict[str, None] = {}
 
@@ -74,14 +76,29 @@ class _Parcel:
         while self.used:
             name = next(iter(self.used))
             del self.used[name]
-            self._define(name)
+            self._define_used(name)
         if not self._definitions:
             return body
         buffer = BytesIO()
         Pickler(buffer, PROTOCOL).dump(_Unpacked(self._definitions, body))
         return buffer.getvalue()
 
+    def _define_used(self, name: str) -> None:
+        """Define what a function uses; if it cannot be sent, who does use it fails, there."""
+        still_open = set(self._open)
+        try:
+            self._define(name)
+        except _Circle:
+            raise
+        except Exception as error:
+            self._open = still_open
+            why = f"{type(error).__name__}: {error}"
+            self._unsent[name] = error.with_traceback(None)
+            self._definitions[name] = dumps(_main_globals.Unsent(name, why), PROTOCOL)
+
     def _define(self, name: str) -> None:
+        if name in self._unsent:
+            raise self._unsent[name]
         if name in self._definitions or name not in self._main:
             return
         if self._is_worker and _main_globals.has_come(name):
@@ -108,7 +125,7 @@ class _Parcel:
         for name in list(self.used):
             still_open = set(self._open)
             try:
-                self._define(name)
+                self._define_used(name)
                 self.used.pop(name, None)
             except _Circle:
                 # It needs what is being defined; its turn comes after that.
@@ -135,7 +152,7 @@ class _Parcel:
     def _pickle(self, value: object, defining: str | None) -> bytes:
         buffer = BytesIO()
         pickler = _Quick(buffer, self, defining)
-        pickler.dispatch_table = {**table(), **reducers()}
+        pickler.dispatch_table = {**table(defining is not None), **reducers()}
         try:
             with _Copied(self._strangers):
                 pickler.dump(value)
@@ -272,7 +289,11 @@ def _cloud_pickler(buffer: BytesIO, parcel: _Parcel | None, defining: str | None
     pickler = _cloud_pickler_class(buffer, PROTOCOL)
     pickler.parcel, pickler.defining = parcel, defining
     # What cloudpickle knows goes before what is registered for multiprocessing.
-    pickler.dispatch_table = {**table(), **reducers(), **pickler.dispatch_table}
+    pickler.dispatch_table = {
+        **table(defining is not None),
+        **reducers(),
+        **pickler.dispatch_table,
+    }
     return pickler
 
 

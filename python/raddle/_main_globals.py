@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import marshal
 import sys
-from _pickle import loads
+from _pickle import PicklingError, loads
 from importlib import import_module
 from types import CellType, FunctionType
 
@@ -22,6 +22,34 @@ if TYPE_CHECKING:
 _came: dict[str, bytes] = {}
 #: More bytes than these are not kept beside the value that was made of them.
 MANY = 1 << 16
+
+
+class Unsent:
+    """Stands for a global that could not be sent: whoever uses it is told so."""
+
+    __slots__ = ("_name", "_why")
+
+    def __init__(self, name: str, why: str) -> None:
+        self._name = name
+        self._why = why
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Unsent, (self._name, self._why)
+
+    def __repr__(self) -> str:
+        return f"<the global {self._name!r} of __main__, which could not be sent: {self._why}>"
+
+    def __getattr__(self, name: str) -> Any:
+        return self._refuse()
+
+    def _refuse(self, *_args: object) -> Any:
+        raise PicklingError(
+            f"the global {self._name!r} of __main__ is not in this process: it could not be sent "
+            f"to it ({self._why}); make it in an initializer, or pass what the task needs of it"
+        )
+
+    __call__ = __enter__ = __exit__ = __bool__ = __iter__ = __next__ = __len__ = _refuse
+    __getitem__ = __setitem__ = __delitem__ = __contains__ = _refuse
 
 
 def main_globals() -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import functools
 import sys
 from types import MemberDescriptorType
+
+from . import _native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,13 +38,29 @@ def _reduce_weak_dictionary(dictionary: Any) -> tuple[Any, ...]:
     return type(dictionary), (dict(dictionary),)
 
 
-def table() -> dict[type, Callable[[Any], Any]]:
-    """Return the reductions by class, as in `copyreg.dispatch_table`."""
+def _make_again(thing: Any) -> tuple[Any, ...]:
+    return type(thing), ()
+
+
+def _reduce_lock(_lock: Any) -> tuple[Any, ...]:
+    return _thread.allocate_lock, ()
+
+
+def table(is_global: bool) -> dict[type, Callable[[Any], Any]]:
+    """Return the reductions by class, as in `copyreg.dispatch_table`.
+
+    A global that is a lock, or holds one, is one for each process, as it is where each process
+    runs the program's top level. A lock that is passed as an argument is refused.
+    """
     known: dict[type, Callable[[Any], Any]] = {functools.cached_property: _reduce_cached_property}
     weakref = sys.modules.get("weakref")
     if weakref is not None:
         for kind in (weakref.WeakKeyDictionary, weakref.WeakValueDictionary):
             known[kind] = _reduce_weak_dictionary
+    if is_global:
+        known[_thread.LockType] = _reduce_lock
+        for kind in (_thread.RLock, _thread._local, _native.Lock, _native.RLock):
+            known[kind] = _make_again
     return known
 
 

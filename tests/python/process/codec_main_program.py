@@ -14,6 +14,7 @@ import enum
 import functools
 import json
 import os
+import pickle
 import struct
 import subprocess
 import sys
@@ -202,23 +203,72 @@ def plain_functions_need_no_cloudpickle() -> None:
     assert run(lambda: "cloudpickle" in sys.modules) is False
 
 
-@check
-def what_cannot_be_sent_is_named() -> None:
-    try:
-        run(takes_lock)
-    except TypeError as error:
-        assert "lock" in str(error)
-        notes = getattr(error, "__notes__", ["the global 'lock'"])
-        assert "the global 'lock'" in notes[0]
-    else:
-        raise AssertionError("a lock was pickled")
-
-
 lock = threading.Lock()
+condition = threading.Condition()
+local = threading.local()
+stream = (n for n in range(3))
 
 
-def takes_lock() -> None:
-    lock.acquire()
+def hold(key: int) -> list[int]:
+    with lock, condition:
+        assert lock.locked()
+        local.seen = [*getattr(local, "seen", []), key]
+        return list(local.seen)
+
+
+def use_stream(wanted: bool) -> Any:
+    return next(stream) if wanted else "not wanted"
+
+
+def set_stream() -> None:
+    global stream
+    stream = iter([7])  # type: ignore[assignment]
+
+
+@check
+def locks_among_the_globals_are_the_workers_own() -> None:
+    with lock:
+        assert [run(hold, key) for key in range(3)] == [[0], [0, 1], [0, 1, 2]]
+    try:
+        run(lambda taken: taken, lock)
+    except TypeError as error:
+        assert "cannot pickle" in str(error)
+    else:
+        raise AssertionError("a lock was passed")
+
+
+@check
+def a_global_that_cannot_be_sent_fails_who_uses_it() -> None:
+    assert run(use_stream, False) == "not wanted"
+    for function in (lambda: next(stream), lambda: len(stream), lambda: stream.close()):  # type: ignore[arg-type]
+        try:
+            run(function)
+        except pickle.PicklingError as error:
+            assert "the global 'stream' of __main__" in str(error)
+            assert "cannot pickle 'generator' object" in str(error)
+        else:
+            raise AssertionError("a generator was sent")
+    run(set_stream)
+    assert run(use_stream, True) == 7
+
+
+@check
+def what_a_task_cannot_do_without_fails_at_once() -> None:
+    try:
+        run(Unsendable.look)
+    except TypeError as error:
+        notes = getattr(error, "__notes__", ["the global 'Unsendable'"])
+        assert "the global 'Unsendable'" in notes[0], notes
+    else:
+        raise AssertionError("a generator was sent")
+
+
+class Unsendable:
+    kept = (n for n in range(3))
+
+    @staticmethod
+    def look() -> int:
+        return 1
 
 
 # --- Classes ---------------------------------------------------------------------------------
