@@ -30,14 +30,17 @@ class _Circle(Exception):
     """Definitions need one another before any of them is there."""
 
 
-def dumps_by_value(value: object, is_worker: bool, plain: bytes | None) -> bytes:
+def dumps_by_value(
+    value: object, is_worker: bool, plain: tuple[bytes, list[tuple[str, str]]] | None
+) -> bytes:
     """Pickle a value with the definitions of what it needs of ``__main__`` and other modules.
 
     A worker does not send back what came from the program. `plain` is what the C pickler made of
-    the value, if it could: that will do if nothing in it is to be pickled in another way.
+    the value, if it could, and what that names: it will do if nothing in it is to be pickled in
+    another way.
     """
     strangers: set[str] = set()
-    if plain is not None and not _is_enough(plain):
+    if plain is not None and has_reducers([module for module, _ in plain[1]]):
         plain = None
     while True:
         before = len(strangers)
@@ -48,10 +51,6 @@ def dumps_by_value(value: object, is_worker: bool, plain: bytes | None) -> bytes
         if len(strangers) == before:
             return data
         plain = None
-
-
-def _is_enough(plain: bytes) -> bool:
-    return not has_reducers([module for module, _ in _native.named_globals(plain)])
 
 
 class _Parcel:
@@ -68,10 +67,13 @@ class _Parcel:
         #: Globals that functions use: they may come in any order.
         self.used: dict[str, None] = {}
 
-    def dumps(self, value: object, plain: bytes | None) -> bytes:
+    def dumps(self, value: object, plain: tuple[bytes, list[tuple[str, str]]] | None) -> bytes:
         """Pickle a value, unless its pickle is there already."""
-        body = self._pickle(value, None) if plain is None else plain
-        for name in self._named(body):
+        if plain is None:
+            body = self._pickle(value, None)
+            plain = body, _native.named_globals(body)
+        body, named = plain
+        for name in self._of_main(named):
             self._define(name)
         while self.used:
             name = next(iter(self.used))
@@ -79,9 +81,7 @@ class _Parcel:
             self._define_used(name)
         if not self._definitions:
             return body
-        buffer = BytesIO()
-        Pickler(buffer, PROTOCOL).dump(_Unpacked(self._definitions, body))
-        return buffer.getvalue()
+        return _UNPACK + dumps((self._definitions, body), PROTOCOL)[2:-1] + b"R."
 
     def _define_used(self, name: str) -> None:
         """Define what a function uses; if it cannot be sent, who does use it fails, there."""
@@ -144,7 +144,7 @@ class _Parcel:
         finally:
             self.used = before
         self.used.update(used)
-        needed = [other for other in self._named(pickled) if other != name]
+        needed = [n for n in self._of_main(_native.named_globals(pickled)) if n != name]
         if isinstance(value, type) and _is_simple(value):
             _kept[name] = _Kept(value, version, pickled, needed, used)
         return pickled, needed
@@ -161,10 +161,10 @@ class _Parcel:
             pass
         return _dumps_by_cloudpickle(value, self._strangers, self, defining)
 
-    def _named(self, pickled: bytes) -> list[str]:
-        """Return the globals of ``__main__`` that a pickle names; note modules that are strange."""
+    def _of_main(self, named: list[tuple[str, str]]) -> list[str]:
+        """Return which globals of ``__main__`` are named; note modules that are strange."""
         found = []
-        for module, name in _native.named_globals(pickled):
+        for module, name in named:
             if module == "__main__":
                 found.append(name.partition(".")[0])
             elif not is_importable_module(module):
@@ -213,14 +213,9 @@ class _Parcel:
         return found is value
 
 
-class _Unpacked:
-    """What is pickled as a call of `unpack`."""
-
-    def __init__(self, definitions: dict[str, bytes], body: bytes) -> None:
-        self._args = definitions, body
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _main_globals.unpack, self._args
+#: The beginning of a pickle that calls `unpack`, in place of the two bytes that say the protocol;
+#: the arguments follow, and at the end the opcode of the call.
+_UNPACK = b"\x80\x05c%b\nunpack\n" % _main_globals.__name__.encode()
 
 
 class _Quick(Pickler):

@@ -333,6 +333,14 @@ def instances_come_back_as_of_the_programs_classes() -> None:
 
 
 @check
+def calls_are_told_without_the_definitions_that_go_along() -> None:
+    assert codec.describe(codec.call(factorial, (3,))) == "factorial(3)"
+    assert codec.describe(codec.call(shown, (Point(1), "text"))) == "shown(Point(...), 'text')"
+    assert codec.describe(codec.call(shown, (Counter,), {"a": shown})) == "shown(Counter, a=shown)"
+    assert codec.describe(codec.call(shown, (lambda: 1,))) == "shown(<lambda>)"
+
+
+@check
 def a_changed_class_is_seen() -> None:
     global shown
     assert run(Counter(1).name) == "counter"
