@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import marshal
 import sys
-from _pickle import Pickler, PicklingError
+from _pickle import Pickler, PicklingError, dumps
+from _thread import RLock
 from importlib import import_module
 from io import BytesIO
 from types import FunctionType, ModuleType
 
 from . import _main_globals, _native
 from ._pickling import PROTOCOL, has_reducers, is_importable_module, reducers
+from ._reductions import Cached, reduce_cached, table, with_slots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,14 +30,17 @@ class _Circle(Exception):
     """Definitions need one another before any of them is there."""
 
 
-def dumps_by_value(value: object, is_worker: bool, plain: bytes | None) -> bytes:
+def dumps_by_value(
+    value: object, is_worker: bool, plain: tuple[bytes, list[tuple[str, str]]] | None
+) -> bytes:
     """Pickle a value with the definitions of what it needs of ``__main__`` and other modules.
 
     A worker does not send back what came from the program. `plain` is what the C pickler made of
-    the value, if it could: that will do if nothing in it is to be pickled in another way.
+    the value, if it could, and what that names: it will do if nothing in it is to be pickled in
+    another way.
     """
     strangers: set[str] = set()
-    if plain is not None and not _is_enough(plain):
+    if plain is not None and has_reducers([module for module, _ in plain[1]]):
         plain = None
     while True:
         before = len(strangers)
@@ -48,10 +53,6 @@ def dumps_by_value(value: object, is_worker: bool, plain: bytes | None) -> bytes
         plain = None
 
 
-def _is_enough(plain: bytes) -> bool:
-    return not has_reducers([module for module, _ in _native.named_globals(plain)])
-
-
 class _Parcel:
     """A pickle and the definitions that go before it."""
 
@@ -61,25 +62,43 @@ class _Parcel:
         self._main = _main_globals.main_globals()
         self._definitions: dict[str, bytes] = {}
         self._open: set[str] = set()
+        #: Those that cannot be sent, and why.
+        self._unsent: dict[str, Exception] = {}
         #: Globals that functions use: they may come in any order.
         self.used: dict[str, None] = {}
 
-    def dumps(self, value: object, plain: bytes | None) -> bytes:
+    def dumps(self, value: object, plain: tuple[bytes, list[tuple[str, str]]] | None) -> bytes:
         """Pickle a value, unless its pickle is there already."""
-        body = self._pickle(value, None) if plain is None else plain
-        for name in self._named(body):
+        if plain is None:
+            body = self._pickle(value, None)
+            plain = body, _native.named_globals(body)
+        body, named = plain
+        for name in self._of_main(named):
             self._define(name)
         while self.used:
             name = next(iter(self.used))
             del self.used[name]
-            self._define(name)
+            self._define_used(name)
         if not self._definitions:
             return body
-        buffer = BytesIO()
-        Pickler(buffer, PROTOCOL).dump(_Unpacked(self._definitions, body))
-        return buffer.getvalue()
+        return _UNPACK + dumps((self._definitions, body), PROTOCOL)[2:-1] + b"R."
+
+    def _define_used(self, name: str) -> None:
+        """Define what a function uses; if it cannot be sent, who does use it fails, there."""
+        still_open = set(self._open)
+        try:
+            self._define(name)
+        except _Circle:
+            raise
+        except Exception as error:
+            self._open = still_open
+            why = f"{type(error).__name__}: {error}"
+            self._unsent[name] = error.with_traceback(None)
+            self._definitions[name] = dumps(_main_globals.Unsent(name, why), PROTOCOL)
 
     def _define(self, name: str) -> None:
+        if name in self._unsent:
+            raise self._unsent[name]
         if name in self._definitions or name not in self._main:
             return
         if self._is_worker and _main_globals.has_come(name):
@@ -106,7 +125,7 @@ class _Parcel:
         for name in list(self.used):
             still_open = set(self._open)
             try:
-                self._define(name)
+                self._define_used(name)
                 self.used.pop(name, None)
             except _Circle:
                 # It needs what is being defined; its turn comes after that.
@@ -125,7 +144,7 @@ class _Parcel:
         finally:
             self.used = before
         self.used.update(used)
-        needed = [other for other in self._named(pickled) if other != name]
+        needed = [n for n in self._of_main(_native.named_globals(pickled)) if n != name]
         if isinstance(value, type) and _is_simple(value):
             _kept[name] = _Kept(value, version, pickled, needed, used)
         return pickled, needed
@@ -133,7 +152,7 @@ class _Parcel:
     def _pickle(self, value: object, defining: str | None) -> bytes:
         buffer = BytesIO()
         pickler = _Quick(buffer, self, defining)
-        pickler.dispatch_table = reducers()
+        pickler.dispatch_table = {**table(defining is not None), **reducers()}
         try:
             with _Copied(self._strangers):
                 pickler.dump(value)
@@ -142,10 +161,10 @@ class _Parcel:
             pass
         return _dumps_by_cloudpickle(value, self._strangers, self, defining)
 
-    def _named(self, pickled: bytes) -> list[str]:
-        """Return the globals of ``__main__`` that a pickle names; note modules that are strange."""
+    def _of_main(self, named: list[tuple[str, str]]) -> list[str]:
+        """Return which globals of ``__main__`` are named; note modules that are strange."""
         found = []
-        for module, name in _native.named_globals(pickled):
+        for module, name in named:
             if module == "__main__":
                 found.append(name.partition(".")[0])
             elif not is_importable_module(module):
@@ -158,6 +177,8 @@ class _Parcel:
             return NotImplemented
         if type(value) is FunctionType and value.__globals__ is self._main:
             return self._reduce_function(value)
+        if type(value) is Cached and not self.is_importable(value):
+            return reduce_cached(value)
         return None
 
     def _is_found(self, value: Any, defining: str | None) -> bool:
@@ -183,8 +204,8 @@ class _Parcel:
 
     def is_importable(self, value: Any) -> bool:
         """Return whether a function or class of another module is found there by its name."""
-        name = value.__module__
-        if name in self._strangers or name == "__main__":
+        name = getattr(value, "__module__", None)
+        if not isinstance(name, str) or name in self._strangers or name == "__main__":
             return False
         found: Any = sys.modules.get(name)
         for part in value.__qualname__.split("."):
@@ -192,14 +213,9 @@ class _Parcel:
         return found is value
 
 
-class _Unpacked:
-    """What is pickled as a call of `unpack`."""
-
-    def __init__(self, definitions: dict[str, bytes], body: bytes) -> None:
-        self._args = definitions, body
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _main_globals.unpack, self._args
+#: The beginning of a pickle that calls `unpack`, in place of the two bytes that say the protocol;
+#: the arguments follow, and at the end the opcode of the call.
+_UNPACK = b"\x80\x05c%b\nunpack\n" % _main_globals.__name__.encode()
 
 
 class _Quick(Pickler):
@@ -216,7 +232,7 @@ class _Quick(Pickler):
             if is_importable_module(value.__name__):
                 return import_module, (value.__name__,)
             return self._ask_cloudpickle(value)
-        if not isinstance(value, type) and type(value) is not FunctionType:
+        if not _has_a_name(value):
             return NotImplemented
         reduced = self._parcel.reduce(value, self._defining)
         if reduced is not None:
@@ -235,6 +251,11 @@ class _Quick(Pickler):
         return self._cloud.reducer_override(value)
 
 
+def _has_a_name(value: object) -> bool:
+    """Return whether it may be found in a module, and is pickled by its name if it is."""
+    return isinstance(value, type) or type(value) is FunctionType or type(value) is Cached
+
+
 #: A class that is made when cloudpickle has been loaded.
 _cloud_pickler_class: Any = None
 
@@ -250,17 +271,24 @@ def _cloud_pickler(buffer: BytesIO, parcel: _Parcel | None, defining: str | None
             defining: str | None = None
 
             def reducer_override(self, value: Any) -> Any:
-                if self.parcel and (isinstance(value, type) or type(value) is FunctionType):
+                if self.parcel and _has_a_name(value):
                     reduced = self.parcel.reduce(value, self.defining)
                     if reduced is not None:
                         return reduced
-                return super().reducer_override(value)
+                if type(value) is Cached:
+                    return reduce_cached(value)
+                reduced = super().reducer_override(value)
+                return with_slots(value, reduced) if isinstance(value, type) else reduced
 
         _cloud_pickler_class = CloudPickler
     pickler = _cloud_pickler_class(buffer, PROTOCOL)
     pickler.parcel, pickler.defining = parcel, defining
     # What cloudpickle knows goes before what is registered for multiprocessing.
-    pickler.dispatch_table = {**reducers(), **pickler.dispatch_table}
+    pickler.dispatch_table = {
+        **table(defining is not None),
+        **reducers(),
+        **pickler.dispatch_table,
+    }
     return pickler
 
 
@@ -281,28 +309,35 @@ def _dumps_by_cloudpickle(
     return buffer.getvalue()
 
 
+#: cloudpickle has one list of modules to copy: one thread at a time has its own in it.
+_copying = RLock()
+
+
 class _Copied:
     """Has cloudpickle copy what is of these modules."""
 
     def __init__(self, strangers: set[str]) -> None:
         self._strangers = strangers
         self._modules: list[ModuleType] = []
+        self._is_held = False
 
     def __enter__(self) -> None:
         if self._strangers:
             import cloudpickle
 
+            self._is_held = _copying.acquire()
             others = self._strangers - cloudpickle.list_registry_pickle_by_value()
             self._modules = [sys.modules[name] for name in others if name in sys.modules]
             for module in self._modules:
                 cloudpickle.register_pickle_by_value(module)
 
     def __exit__(self, *_error: object) -> None:
-        if self._modules:
+        if self._is_held:
             import cloudpickle
 
             for module in self._modules:
                 cloudpickle.unregister_pickle_by_value(module)
+            _copying.release()
 
 
 def _note_strangers(pickled: bytes, strangers: set[str]) -> None:

@@ -39,9 +39,12 @@ def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
     """Return what `multiprocessing` has registered, if the program has loaded it."""
     if "multiprocessing.reduction" not in sys.modules:
         return {}
-    # An import waits for another thread that is just loading it.
-    from multiprocessing.reduction import ForkingPickler
-
+    try:
+        # An import waits for another thread that is just loading it.
+        from multiprocessing.reduction import ForkingPickler
+    except ImportError:
+        # This thread is just loading it: there is nothing yet that it could be for.
+        return {}
     extra: dict[type, Callable[[Any], Any]] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
     return extra
 

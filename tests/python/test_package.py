@@ -49,7 +49,7 @@ def test_every_example_in_a_docstring_runs(raddle):
 
 def test_every_public_class_and_function_has_an_example(raddle):
     finder = doctest.DocTestFinder()
-    shared = ("Error", "Timeout", "BrokenThreadPool", "BrokenExecutor")
+    shared = ("Error", "Timeout", "BrokenThreadPool", "BrokenProcessPool", "BrokenExecutor")
     checked = [
         name
         for name in raddle.__all__

@@ -87,7 +87,8 @@ impl Pickling {
                 if named.is_empty() || self.is_readable(py, &named)? {
                     return Ok(bytes);
                 }
-                Some(bytes)
+                let named = named.into_pyobject(py)?;
+                Some((bytes, named))
             }
             Err(error) if self.may_be_by_value(py, &error) => None,
             Err(error) => return Err(error),

@@ -6,19 +6,22 @@ each check, by its name.
 
 from __future__ import annotations
 
+import abc
 import collections
 import concurrent.futures.thread
 import dataclasses
 import enum
+import functools
 import json
 import os
+import pickle
 import struct
 import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from raddle._native import Codec
 
@@ -35,6 +38,7 @@ while head := source.read(8):
     sink.flush()
 """
 
+T = TypeVar("T")
 CHECKS: dict[str, Callable[[], None]] = {}
 codec = Codec()
 
@@ -199,23 +203,72 @@ def plain_functions_need_no_cloudpickle() -> None:
     assert run(lambda: "cloudpickle" in sys.modules) is False
 
 
-@check
-def what_cannot_be_sent_is_named() -> None:
-    try:
-        run(takes_lock)
-    except TypeError as error:
-        assert "lock" in str(error)
-        notes = getattr(error, "__notes__", ["the global 'lock'"])
-        assert "the global 'lock'" in notes[0]
-    else:
-        raise AssertionError("a lock was pickled")
-
-
 lock = threading.Lock()
+condition = threading.Condition()
+local = threading.local()
+stream = (n for n in range(3))
 
 
-def takes_lock() -> None:
-    lock.acquire()
+def hold(key: int) -> list[int]:
+    with lock, condition:
+        assert lock.locked()
+        local.seen = [*getattr(local, "seen", []), key]
+        return list(local.seen)
+
+
+def use_stream(wanted: bool) -> Any:
+    return next(stream) if wanted else "not wanted"
+
+
+def set_stream() -> None:
+    global stream
+    stream = iter([7])  # type: ignore[assignment]
+
+
+@check
+def locks_among_the_globals_are_the_workers_own() -> None:
+    with lock:
+        assert [run(hold, key) for key in range(3)] == [[0], [0, 1], [0, 1, 2]]
+    try:
+        run(lambda taken: taken, lock)
+    except TypeError as error:
+        assert "cannot pickle" in str(error)
+    else:
+        raise AssertionError("a lock was passed")
+
+
+@check
+def a_global_that_cannot_be_sent_fails_who_uses_it() -> None:
+    assert run(use_stream, False) == "not wanted"
+    for function in (lambda: next(stream), lambda: len(stream), lambda: stream.close()):  # type: ignore[arg-type]
+        try:
+            run(function)
+        except pickle.PicklingError as error:
+            assert "the global 'stream' of __main__" in str(error)
+            assert "cannot pickle 'generator' object" in str(error)
+        else:
+            raise AssertionError("a generator was sent")
+    run(set_stream)
+    assert run(use_stream, True) == 7
+
+
+@check
+def what_a_task_cannot_do_without_fails_at_once() -> None:
+    try:
+        run(Unsendable.look)
+    except TypeError as error:
+        notes = getattr(error, "__notes__", ["the global 'Unsendable'"])
+        assert "the global 'Unsendable'" in notes[0], notes
+    else:
+        raise AssertionError("a generator was sent")
+
+
+class Unsendable:
+    kept = (n for n in range(3))
+
+    @staticmethod
+    def look() -> int:
+        return 1
 
 
 # --- Classes ---------------------------------------------------------------------------------
@@ -280,6 +333,14 @@ def instances_come_back_as_of_the_programs_classes() -> None:
 
 
 @check
+def calls_are_told_without_the_definitions_that_go_along() -> None:
+    assert codec.describe(codec.call(factorial, (3,))) == "factorial(3)"
+    assert codec.describe(codec.call(shown, (Point(1), "text"))) == "shown(Point(...), 'text')"
+    assert codec.describe(codec.call(shown, (Counter,), {"a": shown})) == "shown(Counter, a=shown)"
+    assert codec.describe(codec.call(shown, (lambda: 1,))) == "shown(<lambda>)"
+
+
+@check
 def a_changed_class_is_seen() -> None:
     global shown
     assert run(Counter(1).name) == "counter"
@@ -326,6 +387,138 @@ def classes_that_no_name_leads_to_are_sent() -> None:
 
     assert run(lambda local: local.value, Local()) == 5
     assert isinstance(run(Local), Local)
+
+
+class Slots:
+    __slots__ = ("_Slots__private", "value")
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+
+class MoreSlots(Slots):
+    __slots__ = ()
+
+
+class Typed(NamedTuple):
+    x: int
+    y: str = "none"
+
+
+class Shape(abc.ABC):
+    @abc.abstractmethod
+    def area(self) -> int: ...
+
+
+class Square(Shape):
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    @property
+    def twice(self) -> int:
+        return self.side * 2
+
+    @functools.cached_property
+    def half(self) -> float:
+        return self.side / 2
+
+    @functools.lru_cache(maxsize=3)  # noqa: B019
+    def area(self) -> int:
+        return self.side**2
+
+
+class Box(Generic[T]):
+    def __init__(self, inside: T) -> None:
+        self.inside = inside
+
+
+class Registered(type):
+    made: ClassVar[list[str]] = []
+
+    def __new__(cls, name: str, bases: Any, body: Any) -> Any:
+        return super().__new__(cls, name, bases, {**body, "registered": name})
+
+
+class Member(metaclass=Registered):
+    registered: str
+
+
+class Flags(enum.Flag):
+    A = 1
+    B = 2
+
+
+@check
+def classes_of_all_kinds_travel_both_ways() -> None:
+    def same(value: Any) -> Any:
+        return value
+
+    assert run(same, MoreSlots(3)).value == run(same, Slots(3)).value == 3
+    assert run(lambda: hasattr(Slots(3), "__dict__")) is False
+    assert run(same, Typed(1)) == Typed(1) and type(run(same, Typed(1))) is Typed
+    assert run(lambda square: (square.twice, square.half, square.area()), Square(4)) == (8, 2, 16)
+    assert type(run(same, Square(4))) is Square
+    assert run(same, Box(3)).inside == 3
+    assert run(lambda: Member.registered) == "Member"
+    assert run(same, Flags.A | Flags.B) is Flags.A | Flags.B
+
+
+# --- Decorated functions ---------------------------------------------------------------------
+
+
+def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return "logged", function(*args)
+
+    return wrapper
+
+
+@logged
+def add_one(value: int) -> int:
+    return value + 1
+
+
+@functools.cache
+def slow(value: int) -> int:
+    return value * 2
+
+
+@functools.singledispatch
+def kind_of(value: object) -> str:
+    return "something"
+
+
+@kind_of.register
+def _(value: int) -> str:
+    return "a number"
+
+
+@check
+def decorated_functions_run() -> None:
+    assert run(add_one, 3) == ("logged", 4)
+    assert run(slow, 3) == 6
+    assert run(lambda: (slow(3), slow.cache_info().hits)) == (6, 1)
+    assert run(kind_of, 3) == "a number"
+    assert run(kind_of, "text") == "something"
+    assert run(functools.partial(add_one, 4)) == ("logged", 5)
+
+
+@check
+def a_large_global_is_sent() -> None:
+    global large
+    large = bytes(1_000_000)
+    assert run(length_of_large) == 1_000_000
+    large = bytes(2_000_000)
+    assert run(length_of_large) == 2_000_000
+
+
+large = b""
+
+
+def length_of_large() -> int:
+    return len(large)
 
 
 @check

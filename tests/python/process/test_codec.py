@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import raddle
 from raddle._native import Codec, named_globals
 
 RETURNED, RAISED, UNREADABLE, CHUNK, CHUNK_RAISED = range(5)
+
+#: An example may take as long as it does on a busy machine.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
 unset: contextvars.ContextVar[Any] = contextvars.ContextVar("unset")
@@ -75,6 +78,7 @@ class Whole(int):
     pass
 
 
+@UNHURRIED
 @given(values)
 def test_a_value_comes_back_equal_and_of_its_class(value: Any) -> None:
     result = run(Codec(), first, value)
@@ -82,11 +86,13 @@ def test_a_value_comes_back_equal_and_of_its_class(value: Any) -> None:
     assert type(result) is type(value)
 
 
+@UNHURRIED
 @given(st.lists(values, max_size=4), st.dictionaries(st.text(), values, max_size=3))
 def test_arguments_come_as_they_were_passed(args: list[Any], kwargs: dict[str, Any]) -> None:
     assert run(Codec(), capture, *args, **kwargs) == (tuple(args), kwargs)
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(values, values), max_size=5))
 def test_a_chunk_gives_the_result_of_each_call(items: list[Any]) -> None:
     codec = Codec()
@@ -513,7 +519,7 @@ def test_values_of_context_variables_come_with_a_call(codec: Codec) -> None:
 # --- Damage ----------------------------------------------------------------------------------
 
 
-@settings(max_examples=300)
+@settings(UNHURRIED, max_examples=300)
 @given(st.integers(0, 6), st.binary(max_size=60))
 def test_a_reply_of_rubbish_is_an_error_or_a_value(kind: int, reply: bytes) -> None:
     codec = Codec()
@@ -525,7 +531,7 @@ def test_a_reply_of_rubbish_is_an_error_or_a_value(kind: int, reply: bytes) -> N
     assert error is None or isinstance(error, raddle.UnpicklingFailed)
 
 
-@settings(max_examples=300)
+@settings(UNHURRIED, max_examples=300)
 @given(st.data())
 def test_a_call_that_was_damaged_is_an_error_or_runs(data: st.DataObject) -> None:
     codec = Codec()
@@ -560,6 +566,7 @@ def test_a_length_that_is_not_there_costs_nothing(codec: Codec) -> None:
 # --- What a pickle names ---------------------------------------------------------------------
 
 
+@UNHURRIED
 @given(values)
 def test_a_pickle_of_values_names_nothing(value: Any) -> None:
     assert named_globals(pickle.dumps(value, 5)) == []
@@ -581,6 +588,7 @@ def test_all_classes_and_functions_in_a_pickle_are_named() -> None:
     assert len(found) == len(set(found))
 
 
+@UNHURRIED
 @given(st.binary())
 def test_rubbish_names_something_or_nothing(rubbish: bytes) -> None:
     named_globals(rubbish)
@@ -638,6 +646,7 @@ def test_a_chunk_is_told_by_its_first_call(codec: Codec) -> None:
     assert codec.describe(codec.chunk(first, [([1],), (2,)])) == "first([1]) and 1 more call"
 
 
+@UNHURRIED
 @given(st.binary(max_size=60))
 def test_rubbish_is_told_as_such(rubbish: bytes) -> None:
     assert Codec().describe(rubbish)
