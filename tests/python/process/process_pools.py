@@ -3,7 +3,7 @@
 Stage: before any test.  The standard library's pool, forked, is the reference: a contract test
 that does not pass on it is wrong, unless it says that the reference is known to hang or to break
 there.  Of raddle's there is the default, one whose workers are forked as the standard library
-forks them, one that breaks as the standard library's does, and a view.
+forks them, and one that breaks as the standard library's does.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 REFERENCE = "standard"
-OURS = ("raddle", "raddle-fork", "raddle-break", "raddle-view")
-POOLS = (REFERENCE, *OURS)
+OURS = ("raddle", "raddle-fork", "raddle-break")
+POOLS = (REFERENCE, "raddle", "raddle-fork")
 #: Those in which the death of a worker costs no more than the task that it ran.
-UNBREAKABLE = ("raddle", "raddle-fork", "raddle-view")
+UNBREAKABLE = ("raddle", "raddle-fork")
 
 
 def make_process_pool(kind: str, *args: Any, **kwargs: Any) -> Any:
@@ -28,8 +28,7 @@ def make_process_pool(kind: str, *args: Any, **kwargs: Any) -> Any:
         kwargs.setdefault("on_crash", "break")
     if kind in (REFERENCE, "raddle-fork"):
         kwargs.setdefault("mp_context", multiprocessing.get_context("fork"))
-    executor = module.ProcessPoolExecutor(*args, **kwargs)
-    return executor.options(label="contract") if variant == "view" else executor
+    return module.ProcessPoolExecutor(*args, **kwargs)
 
 
 MakePool = Callable[..., Any]

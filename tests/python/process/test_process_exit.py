@@ -26,8 +26,8 @@ TASKS = """
 """
 
 
-def start(source, **more):
-    return MarkedProgram(textwrap.dedent(TASKS) + textwrap.dedent(source), **more)
+def start(*sources, **more):
+    return MarkedProgram("".join(map(textwrap.dedent, (TASKS, *sources))), **more)
 
 
 def read_tasks(program, count=2):
@@ -214,8 +214,8 @@ def test_a_task_does_not_see_the_ctrl_c_of_a_terminal():
 # the end of the program
 
 
-def run_clean(source, **more):
-    with start(source, **more) as program:
+def run_clean(*sources, **more):
+    with start(*sources, **more) as program:
         code = program.wait()
         program.wait_nothing_left()
     assert (code, program.errors) == (0, []), program.output + program.errors
@@ -443,9 +443,17 @@ def test_dropping_the_last_reference_in_a_callback_does_not_hang():
 
 # fork in the program
 
+# From Python 3.12 on the interpreter warns of a fork beside threads, which these programs mean.
+FORKING = """
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)
+"""
+
 
 def test_a_child_of_the_program_refuses_the_pool_and_leaves_it_whole():
-    output = run_clean("""
+    output = run_clean(
+        FORKING,
+        """
         pool = futures.ProcessPoolExecutor(2)
         pool.submit(square, 3).result()
         child = os.fork()
@@ -458,12 +466,15 @@ def test_a_child_of_the_program_refuses_the_pool_and_leaves_it_whole():
             os._exit(0)
         os.waitpid(child, 0)
         say(list(pool.map(square, range(5))))
-    """)
+    """,
+    )
     assert output == ["refused", "[0, 1, 4, 9, 16]"]
 
 
 def test_a_child_of_the_program_may_leave_by_the_usual_way():
-    output = run_clean("""
+    output = run_clean(
+        FORKING,
+        """
         pool = futures.ProcessPoolExecutor(2)
         running = pool.submit(time.sleep, 0.2)
         child = os.fork()
@@ -471,12 +482,15 @@ def test_a_child_of_the_program_may_leave_by_the_usual_way():
             sys.exit(0)
         say(os.waitpid(child, 0)[1])
         say(running.result(), list(pool.map(square, range(5))))
-    """)
+    """,
+    )
     assert output == ["0", "None [0, 1, 4, 9, 16]"]
 
 
 def test_a_child_of_the_program_may_have_a_pool_of_its_own():
-    output = run_clean("""
+    output = run_clean(
+        FORKING,
+        """
         pool = futures.ProcessPoolExecutor(2)
         pool.submit(square, 3).result()
         child = os.fork()
@@ -486,7 +500,8 @@ def test_a_child_of_the_program_may_have_a_pool_of_its_own():
             sys.exit(0)
         say(os.waitpid(child, 0)[1])
         say(pool.submit(square, 5).result())
-    """)
+    """,
+    )
     assert output == ["[0, 1, 4]", "0", "25"]
 
 

@@ -113,6 +113,23 @@ def test_a_stopped_worker_is_ended_by_its_time_limit(make_default, raddle, gate)
     assert pool.submit(tasks.square, 3).result() == 9
 
 
+# views
+
+
+def test_a_view_is_the_same_pool_with_other_options(make_default):
+    pool = make_default(1)
+    view = pool.options(label="x", retries=1)
+    assert isinstance(view, concurrent.futures.Executor)
+    assert list(view.map(tasks.square, range(50))) == [n * n for n in range(50)]
+    assert list(view.map(tasks.square, range(50), chunksize=7)) == [n * n for n in range(50)]
+    assert view.submit(tasks.pid_of).result() == pool.submit(tasks.pid_of).result()
+    with view as entered:
+        future = entered.submit(tasks.square, 3)
+    assert future.result() == 9
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(tasks.square, 3)
+
+
 # kill
 
 
