@@ -3,6 +3,8 @@
 //! What is int, float, str, None, bool or bytes goes by an encoding of its own (`layout.rs`); everything else is pickled, what
 //! belongs together in one pickle. Invariant: on an error nothing is appended.
 
+use std::borrow::Borrow;
+
 use pyo3::exceptions::{PyBaseException, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -55,10 +57,10 @@ fn whole<R>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> PyResult<R>) 
 /// Appends all values, or says at which it cannot: nothing is promised of `out` then.
 fn push_plain_values<'a, 'py: 'a>(
     out: &mut Vec<u8>,
-    values: impl Iterator<Item = Bound<'py, PyAny>>,
+    values: impl Iterator<Item = impl Borrow<Bound<'py, PyAny>>>,
 ) -> PyResult<bool> {
     for value in values {
-        let Some(plain) = plain(&value) else { return Ok(false) };
+        let Some(plain) = plain(value.borrow()) else { return Ok(false) };
         layout::push_value(out, plain)?;
     }
     Ok(true)
@@ -149,6 +151,28 @@ impl Pickling {
         })
     }
 
+    /// As [`chunk`](Self::chunk), for calls with one positional argument each.
+    pub(crate) fn chunk_of_ones(
+        &self,
+        py: Python<'_>,
+        function: Function<'_>,
+        items: &[Py<PyAny>],
+        out: &mut Vec<u8>,
+    ) -> PyResult<()> {
+        whole(out, |out| {
+            layout::push_callee(out, function)?;
+            let start = out.len();
+            layout::push_ones(out, items.len());
+            if push_plain_values(out, items.iter().map(|item| item.bind(py)))? {
+                return Ok(());
+            }
+            out.truncate(start);
+            let rows = items.iter().map(|item| PyTuple::new(py, [item])).collect::<PyResult<Vec<_>>>()?;
+            let pickle = self.pickle(PyList::new(py, rows)?.as_any())?;
+            Ok(layout::push_pickled_rows(out, pickle.as_bytes())?)
+        })
+    }
+
     /// Appends a value: the payload of the reply `RETURNED`.
     #[inline]
     pub(crate) fn push_value(&self, value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
@@ -163,7 +187,7 @@ impl Pickling {
     pub(crate) fn push_values(&self, py: Python<'_>, values: &[Py<PyAny>], out: &mut Vec<u8>) -> PyResult<()> {
         let start = out.len();
         layout::push_listed(out, values.len());
-        if push_plain_values(out, values.iter().map(|value| value.bind(py).clone()))? {
+        if push_plain_values(out, values.iter().map(|value| value.bind(py)))? {
             return Ok(());
         }
         out.truncate(start);

@@ -21,6 +21,7 @@ pub(crate) enum Passed<'py> {
     One(Bound<'py, PyAny>),
     Tuple(Bound<'py, PyTuple>),
     WithKeywords(Bound<'py, PyTuple>, Bound<'py, PyDict>),
+    Ones(Vec<Bound<'py, PyAny>>),
     Many(Vec<Bound<'py, PyTuple>>),
 }
 
@@ -146,6 +147,9 @@ impl Pickling {
                 let (args, kwargs) = pair.extract().map_err(|_| OTHER)?;
                 Passed::WithKeywords(args, kwargs)
             }
+            Arguments::Ones(values) => {
+                Passed::Ones(values.map(|value| self.load_value(py, value)).collect::<Result<_, _>>()?)
+            }
             Arguments::Rows(rows) => Passed::Many(rows.map(|row| self.load_tuple(py, row)).collect::<Result<_, _>>()?),
             Arguments::PickledRows(pickle) => {
                 let list = self.load(py, pickle)?;
@@ -219,6 +223,10 @@ impl Pickling {
                     Passed::One(value) => (PyTuple::new(py, [value])?.into_any(), "positional"),
                     Passed::Tuple(args) => (args.into_any(), "positional"),
                     Passed::WithKeywords(args, _) => (args.into_any(), "positional"),
+                    Passed::Ones(items) => {
+                        let rows = items.iter().map(|item| PyTuple::new(py, [item])).collect::<PyResult<Vec<_>>>()?;
+                        (PyList::new(py, rows)?.into_any(), "rows")
+                    }
                     Passed::Many(rows) => (PyList::new(py, rows)?.into_any(), "rows"),
                 };
                 return Ok(sketches.call_method1(intern!(py, "sketch"), plain)?.extract()?);

@@ -3,7 +3,8 @@
 //! ```text
 //! function  = name:text pickle:rest                              (the payload of a definition)
 //! call      = [CONTEXT blob] (DEFINED u64 | INLINE function:blob) arguments
-//! arguments = ONE value | PLAIN row | PICKLED rest | KEYWORDS rest | ROWS count:u32 row* | PICKLED_ROWS rest
+//! arguments = ONE value | PLAIN row | PICKLED rest | KEYWORDS rest
+//!           | ONES count:u64 value* | ROWS count:u32 row* | PICKLED_ROWS rest               (a chunk; no pickles but the last)
 //! row       = count:u8 value*
 //! value     = NONE | FALSE | TRUE | INT i64 | FLOAT f64 | TEXT blob | BYTES blob | PICKLE blob
 //! values    = LISTED count:u64 value* | PICKLED_LIST blob        (results of a chunk; values that are not pickles)
@@ -49,6 +50,7 @@ const PICKLED: u8 = 34;
 const KEYWORDS: u8 = 35;
 const ROWS: u8 = 36;
 const PICKLED_ROWS: u8 = 37;
+const ONES: u8 = 38;
 
 const LISTED: u8 = 48;
 const PICKLED_LIST: u8 = 49;
@@ -101,6 +103,8 @@ pub(crate) enum Arguments<'a> {
     Pickled(&'a [u8]),
     /// The pickle of a pair: positional arguments, keyword arguments.
     WithKeywords(&'a [u8]),
+    /// The arguments of many calls with one argument each.
+    Ones(Values<'a>),
     /// The positional arguments of many calls.
     Rows(Rows<'a>),
     /// The pickle of a list of tuples, each the positional arguments of one call.
@@ -333,6 +337,10 @@ impl<'a> Reader<'a> {
             PLAIN => Arguments::Plain(self.row()?),
             PICKLED => Arguments::Pickled(self.rest()),
             KEYWORDS => Arguments::WithKeywords(self.rest()),
+            ONES => {
+                let count = self.u64()?;
+                Arguments::Ones(self.values(count)?)
+            }
             ROWS => Arguments::Rows(self.rows()?),
             PICKLED_ROWS => Arguments::PickledRows(self.rest()),
             _ => return damaged("its arguments are of an unknown kind"),
@@ -448,6 +456,11 @@ pub(crate) fn push_pickled(out: &mut Vec<u8>, pickle: &[u8]) -> Result<(), OutOf
 /// Ends a call with the pickle of its positional and keyword arguments.
 pub(crate) fn push_with_keywords(out: &mut Vec<u8>, pickle: &[u8]) -> Result<(), OutOfMemory> {
     push_rest(out, KEYWORDS, pickle)
+}
+
+/// Ends a chunk of so many calls with one argument each: their values must follow.
+pub(crate) fn push_ones(out: &mut Vec<u8>, count: usize) {
+    push_word(out, ONES, count as u64);
 }
 
 /// Ends a chunk of so many calls: their rows must follow.

@@ -84,8 +84,11 @@ impl Calls {
         self.side.begin_call(py, out)?;
         let function = Function::Defined(self.function);
         let pickling = &self.side.pickling;
+        if self.is_chunked && !self.takes_tuples {
+            return pickling.chunk_of_ones(py, function, items, out);
+        }
         if self.is_chunked {
-            let tuples = items.iter().map(|item| self.as_tuple(item.bind(py))).collect::<PyResult<Vec<_>>>()?;
+            let tuples = items.iter().map(|item| item.bind(py).cast().cloned()).collect::<Result<Vec<_>, _>>()?;
             return pickling.chunk(py, function, &tuples, out);
         }
         let [item] = items else { return Ok(()) };
@@ -95,10 +98,6 @@ impl Calls {
         } else {
             pickling.call_one(function, item, out)
         }
-    }
-
-    fn as_tuple<'py>(&self, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
-        if self.takes_tuples { Ok(item.cast::<PyTuple>()?.clone()) } else { PyTuple::new(item.py(), [item]) }
     }
 
     fn lock_kept(&self) -> MutexGuard<'_, HashMap<usize, Kept>> {

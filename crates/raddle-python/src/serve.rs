@@ -99,7 +99,7 @@ impl Handler for PythonHandler<'_, '_> {
         };
         drop(task);
         let kind = match called.passed {
-            Passed::Many(_) => self.run_chunk(called, reply),
+            Passed::Ones(_) | Passed::Many(_) => self.run_chunk(called, reply),
             _ => self.run_one(called, reply),
         };
         kind.unwrap_or_else(|error| {
@@ -184,7 +184,7 @@ impl<'a, 'py> PythonHandler<'a, 'py> {
             Passed::One(arg) => function.call1((arg,)),
             Passed::Tuple(args) => function.call1(args),
             Passed::WithKeywords(args, kwargs) => function.call(args, Some(&kwargs)),
-            Passed::Many(_) => unreachable!("a chunk is run elsewhere"),
+            Passed::Ones(_) | Passed::Many(_) => unreachable!("a chunk is run elsewhere"),
         });
         self.pickling.push_value(&value?, reply)?;
         Ok(RETURNED)
@@ -222,20 +222,30 @@ impl<'a, 'py> PythonHandler<'a, 'py> {
         std::process::abort()
     }
 
-    fn run_chunk(&self, called: Called<'py>, reply: &mut Vec<u8>) -> PyResult<u16> {
-        let Called { context, function, passed } = called;
-        let Passed::Many(rows) = passed else { unreachable!("only a chunk is run here") };
-        let mut values = Vec::with_capacity(rows.len());
-        let mut failed = None;
-        for row in rows {
-            match self.within(&context, || function.call1(row)) {
+    /// The results before the first error, and that.
+    fn call_each<A>(
+        &self,
+        context: &[(usize, Bound<'py, PyAny>)],
+        arguments: Vec<A>,
+        call: impl Fn(A) -> PyResult<Bound<'py, PyAny>>,
+    ) -> (Vec<Py<PyAny>>, Option<PyErr>) {
+        let mut values = Vec::with_capacity(arguments.len());
+        for argument in arguments {
+            match self.within(context, || call(argument)) {
                 Ok(value) => values.push(value.unbind()),
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
+                Err(error) => return (values, Some(error)),
             }
         }
+        (values, None)
+    }
+
+    fn run_chunk(&self, called: Called<'py>, reply: &mut Vec<u8>) -> PyResult<u16> {
+        let Called { context, function, passed } = called;
+        let (values, failed) = match passed {
+            Passed::Ones(items) => self.call_each(&context, items, |item| function.call1((item,))),
+            Passed::Many(rows) => self.call_each(&context, rows, |row| function.call1(row)),
+            _ => unreachable!("only a chunk is run here"),
+        };
         self.pickling.push_values(self.py, &values, reply)?;
         let Some(error) = failed else { return Ok(CHUNK) };
         self.pickling.push_error(self.py, error, reply);

@@ -71,7 +71,7 @@ fn read_everything(payload: &[u8]) -> [Option<Damaged>; 6] {
     };
     let call = Call::parse(payload).map(|call| {
         let count = match call.arguments {
-            Arguments::Plain(values) => values.count(),
+            Arguments::Plain(values) | Arguments::Ones(values) => values.count(),
             Arguments::Rows(rows) => rows.map(|row| row.count()).sum(),
             _ => 0,
         };
@@ -130,6 +130,18 @@ proptest! {
         let read: Vec<Vec<_>> = read.map(Iterator::collect).collect();
         let written: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(Owned::value).collect()).collect();
         prop_assert_eq!(read, written);
+    }
+
+    #[test]
+    fn a_chunk_of_single_arguments_is_read_as_it_was_written(row in any_row()) {
+        let mut payload = Vec::new();
+        layout::push_callee(&mut payload, Function::Defined(1)).expect("there is memory");
+        layout::push_ones(&mut payload, row.len());
+        push_row(&mut payload, &row);
+        let Ok(Call { arguments: Arguments::Ones(read), .. }) = Call::parse(&payload) else { panic!("no values") };
+        prop_assert_eq!(read.collect::<Vec<_>>(), row.iter().map(Owned::value).collect::<Vec<_>>());
+        payload.pop();
+        prop_assert_eq!(Call::parse(&payload).is_err(), true);
     }
 
     #[test]
