@@ -299,6 +299,8 @@ impl ProcessPool {
     fn free_waiting(&self, watch: &mut Watch) -> Option<Duration> {
         let mut crew = self.crew.lock();
         if crew.outstanding() == 0 {
+            // Nothing lies behind anything: else each look would have the next one follow at once.
+            crew.has_behind = false;
             crew.is_looked_after = false;
             // For a while, for another task mostly comes soon, and need not ring then.
             let looked = *watch.looked.get_or_insert_with(Instant::now);
