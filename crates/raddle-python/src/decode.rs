@@ -173,7 +173,7 @@ impl Pickling {
         Ok(PyTuple::new(py, values)?)
     }
 
-    #[inline]
+    #[inline(always)]
     fn load_value<'py>(&self, py: Python<'py>, value: Value<'_>) -> Result<Bound<'py, PyAny>, Unreadable> {
         Ok(match value {
             Value::None => py.None().into_bound(py),
