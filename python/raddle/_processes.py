@@ -92,7 +92,7 @@ class _ProcessExecutor(BaseExecutor):
         if buffersize is None and self._is_submit_ours():
             results = self._map(fn, iterables, timeout, chunksize)
             if results is not None:
-                return results
+                return results if chunksize == 1 else _Items.of(results)
         items = zip(*iterables)
         if chunksize == 1:
             return map_by_submit(self, fn, items, timeout, buffersize)
@@ -119,6 +119,23 @@ class _ProcessExecutor(BaseExecutor):
 
     def _pool(self) -> _native.ProcessPoolHandle:
         return self._process_pool()
+
+
+class _Items(itertools.chain):  # type: ignore[type-arg]
+    """The results of a map in chunks: to take one costs what taking it out of a list costs."""
+
+    _chunks: Any
+
+    @classmethod
+    def of(cls, chunks: Any) -> _Items:
+        """Give the results one by one."""
+        items: Any = cls.from_iterable(iter(chunks.next_list, None))
+        items._chunks = chunks
+        return items  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """End the iteration; cancel what has not begun if it had started."""
+        self._chunks.close()
 
 
 def _call_each(fn: Callable[..., T], calls: tuple[tuple[Any, ...], ...]) -> list[T]:

@@ -23,7 +23,7 @@ impl From<OutOfMemory> for PyErr {
 }
 
 /// The value as what it is, unless it has to be pickled.
-#[inline]
+#[inline(always)]
 fn plain<'a>(value: &'a Bound<'_, PyAny>) -> Option<Value<'a>> {
     if let Ok(int) = value.cast_exact::<PyInt>() {
         return int.extract().ok().map(Value::Int);

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
 
 use raddle::SubmitError;
 use raddle::process::batch::{RemoteBatch, RemoteJob};
@@ -205,6 +206,8 @@ struct Consumer {
     error: Option<PyErr>,
     deadline: Option<Instant>,
     has_started: bool,
+    /// The results that were given out last, of which some may not have been taken.
+    given: Option<Py<PyList>>,
 }
 
 impl ProcessMapIterator {
@@ -255,8 +258,14 @@ impl ProcessMapIterator {
             Self::add(py, &mut gathering, &mut chunk, failed.as_ref())?;
         }
         gathering.flush(py)?;
-        let consumer =
-            Consumer { batch: Some(batch), ready: VecDeque::new(), error: None, deadline, has_started: false };
+        let consumer = Consumer {
+            batch: Some(batch),
+            ready: VecDeque::new(),
+            error: None,
+            deadline,
+            has_started: false,
+            given: None,
+        };
         Ok(Self { side: Arc::clone(&open.side), pool: Arc::clone(&open.pool), consumer: Mutex::new(consumer) })
     }
 
@@ -297,6 +306,16 @@ impl ProcessMapIterator {
                 None => self.wait(py, &Arc::clone(batch), consumer.deadline)?,
             }
         }
+    }
+
+    /// The results of the next chunk; `None` at the end.
+    fn next_chunk(&self, py: Python<'_>, consumer: &mut Consumer) -> PyResult<Option<Py<PyList>>> {
+        consumer.given = None;
+        let Some(first) = self.next(py, consumer)? else { return Ok(None) };
+        let values = std::iter::once(first).chain(std::mem::take(&mut consumer.ready)).collect::<Vec<_>>();
+        let list = PyList::new(py, values)?.unbind();
+        consumer.given = Some(list.clone_ref(py));
+        Ok(Some(list))
     }
 
     /// The value of a call; of a chunk, its results are put aside.
@@ -362,9 +381,19 @@ impl ProcessMapIterator {
         })
     }
 
+    /// The results of the next chunk in a list, and None at the end: to take them one by one costs less there.
+    fn next_list(&self, py: Python<'_>) -> PyResult<Option<Py<PyList>>> {
+        let mut consumer = self.lock()?;
+        self.next_chunk(py, &mut consumer).map_err(|error| {
+            Self::end(&mut consumer);
+            not_stop_iteration(py, error)
+        })
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Held by another thread, it is not garbage. What is still to be sent is held by the pool as well.
         let Ok(consumer) = self.consumer.try_lock() else { return Ok(()) };
+        visit.call(&consumer.given)?;
         consumer.ready.iter().try_for_each(|value| visit.call(value))
     }
 
@@ -374,13 +403,16 @@ impl ProcessMapIterator {
     }
 
     /// End the iteration; cancel what has not begun if it had started.
-    fn close(&self) -> PyResult<()> {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         let mut consumer = self.lock()?;
+        let given = consumer.given.take();
         if consumer.has_started {
             Self::end(&mut consumer);
         } else {
             consumer.batch = None;
         }
-        Ok(())
+        drop(consumer);
+        // What has been given out and not been taken is gone too.
+        given.map_or(Ok(()), |list| list.bind(py).call_method0(intern!(py, "clear")).map(drop))
     }
 }
