@@ -36,11 +36,11 @@ PEERS = {
     "fetch": "benchmarks/requirements.txt",
     "processes": "benchmarks/requirements-processes.txt",
 }
-#: The usual runs of CPython's own tests: all of them, once with process pools that break as theirs
+#: The usual runs of CPython's own tests: all of them; those of process pools that break as theirs
 #: do; then those of threads and futures with Future and functions of ours.
 CONFORMANCE: tuple[list[str], ...] = (
     [],
-    ["--on-crash", "break"],
+    ["--on-crash", "break", "--only", "ProcessPool"],
     ["--functions", "--only", "test_future"],
     ["--functions", "--only", "ThreadPool"],
 )

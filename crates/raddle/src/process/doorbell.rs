@@ -94,7 +94,7 @@ impl<B: Bell> Doorbell<B> {
 
     /// Blocks until `has_work`, which is asked again at every ring and not after it has said yes, or until `deadline`.
     pub fn wait(&self, deadline: Option<Instant>, spin: &AdaptiveSpin, mut has_work: impl FnMut() -> bool) -> Waited {
-        if spin.until(&mut has_work) {
+        if spin.until_yielding(&mut has_work) {
             return Waited::Ready;
         }
         loop {

@@ -583,8 +583,10 @@ impl Home for ProcessPool {
     }
 
     fn look(&self) {
-        if !self.is_forked() {
-            self.drain();
+        // A caller who takes results in passing comes back in a moment, as one who had the lead does: were the doorbell
+        // diverted meanwhile, each of his tasks would wake the supervisor.
+        if !self.is_forked() && self.drain() > 0 {
+            self.was_led.store(true, SeqCst);
         }
     }
 

@@ -104,10 +104,11 @@ impl ProcessPool {
         if self.is_led() {
             return None;
         }
-        let tick = if drained > 0 {
-            Some(TICK)
-        } else if self.was_led.swap(false, SeqCst) {
+        // Callers who take their results themselves are not to be disturbed more often than needed.
+        let tick = if self.was_led.swap(false, SeqCst) {
             Some(GRACE)
+        } else if drained > 0 {
+            Some(TICK)
         } else if !self.try_lead() {
             None
         } else {
