@@ -162,6 +162,29 @@ def test_ctrl_c_of_an_idle_pool_says_nothing_of_workers():
     assert "\n".join(program.errors).count("Traceback") == 1, program.errors
 
 
+def test_ctrl_c_while_workers_are_forked_is_not_lost():
+    source = """
+        import multiprocessing
+        context = multiprocessing.get_context("fork")
+        class Pressed(context.Process):
+            def start(self):
+                super().start()
+                signal.raise_signal(signal.SIGINT)
+        context.Process = Pressed
+        pool = futures.ProcessPoolExecutor(3, mp_context=context)
+        try:
+            pool.submit(square, 3).result()
+        except KeyboardInterrupt:
+            say("interrupted")
+        pool.shutdown()
+        say(multiprocessing.active_children())
+    """
+    with start(source) as program:
+        assert program.wait() == 0, program.errors
+        program.wait_nothing_left()
+    assert (program.output, program.errors) == (["interrupted", "[]"], [])
+
+
 def test_a_program_that_survives_ctrl_c_goes_on_with_its_pool():
     source = (
         HANGING
