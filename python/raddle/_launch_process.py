@@ -87,6 +87,10 @@ class ProcessLauncher:
             self._start_uninterrupted(process)
         except BaseException:
             os.close(stack)
+            if process.pid is not None:
+                # A Ctrl-C has come when it had started, and nobody else will know of it.
+                process.kill()
+                process.join()
             raise
         self._stacks[process.pid] = stack
         self.processes[process.pid] = process

@@ -91,8 +91,12 @@ class _ProcessExecutor(BaseExecutor):
             raise ValueError("chunksize must be >= 1.")
         if buffersize is None and self._is_submit_ours():
             results = self._map(fn, iterables, timeout, chunksize)
-            if results is not None:
-                return results if chunksize == 1 else _Items.of(results)
+            try:
+                if results is not None:
+                    return results if chunksize == 1 else _Items.of(results)
+            finally:
+                # The error of a call that cannot be pickled has this frame, the results have it.
+                del results
         items = zip(*iterables)
         if chunksize == 1:
             return map_by_submit(self, fn, items, timeout, buffersize)

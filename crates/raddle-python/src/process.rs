@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -215,8 +215,14 @@ impl Launcher for PythonLauncher {
     fn start(&self, seat: usize, number: usize) -> Result<Started, String> {
         Python::attach(|py| {
             let started = self.launcher.call_method1(py, "start", (seat, number));
-            let (pid, watch): (u32, i32) =
-                started.and_then(|started| started.extract(py)).map_err(|error| in_words(py, &error))?;
+            let (pid, watch): (u32, i32) = started.and_then(|started| started.extract(py)).map_err(|error| {
+                let words = in_words(py, &error);
+                // A Ctrl-C on the thread that submits is for whoever submits.
+                if !error.is_instance_of::<PyException>(py) {
+                    keep_start_error(error);
+                }
+                words
+            })?;
             // SAFETY: the launcher hands the descriptor over.
             Ok(Started { pid, watch: Some(unsafe { OwnedFd::from_raw_fd(watch) }) })
         })
@@ -341,6 +347,8 @@ impl Open {
     pub(crate) fn check(&self, py: Python<'_>, submitted: Result<(), SubmitError>) -> PyResult<()> {
         match (submitted, take_start_error()) {
             (Ok(()), None) => Ok(()),
+            // A Ctrl-C meanwhile is told whatever became of the task.
+            (_, Some(error)) if !error.is_instance_of::<PyException>(py) => Err(error),
             (Ok(()) | Err(SubmitError::NoThread(_)), Some(error)) => Err(error),
             (Err(refused), _) => Err(self.refusal(py, &refused)),
         }
