@@ -6,7 +6,7 @@
 //!
 //! | the program's doorbell | when | who changes it |
 //! |---|---|---|
-//! | awake | somebody looks, or will within a [tick](super::supervisor) | who holds the lead; a ringer |
+//! | awake | somebody looks, or will within a tick | who holds the lead; a ringer |
 //! | asleep | the leader sleeps | the leader; a ringer |
 //! | elsewhere | nobody looks | the supervisor, holding the lead |
 //!
