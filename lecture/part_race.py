@@ -1,5 +1,7 @@
 """Four threads add to a counter without a lock, and lose updates: how many, and how."""
 
+import math
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +11,10 @@ from lecture.pages import Pages
 from lecture.screen import BOLD, Screen, time_text
 
 THREADS = 4
+#: How often each thread adds in the lecture. A fast machine does that within one turn of a thread.
 TIMES = 100_000
+#: How many turns each thread is to take at least.
+TURNS = 10
 #: A race has its own luck. The program is run until it has lost an update, this often at most.
 RUNS = 50
 
@@ -82,13 +87,19 @@ class Watched(Counter):
         self._number, self._writer = wrote, name
 
 
-def in_threads(function: Callable[[Counter, int], None], counter: Counter) -> Counter:
+def enough() -> int:
+    """Return how often a thread has to add, so that it takes its turns: a multiple of `TIMES`."""
+    seconds = measure(add, Counter(), TIMES).seconds
+    return TIMES * math.ceil(TURNS * sys.getswitchinterval() / seconds)
+
+
+def in_threads(function: Callable[[Counter, int], None], counter: Counter, times: int) -> Counter:
     """Have four threads add to the counter at the same time."""
     ready = threading.Barrier(THREADS)
 
     def work() -> None:
         ready.wait()
-        function(counter, TIMES)
+        function(counter, times)
 
     names = [f"thread {number}" for number in range(1, THREADS + 1)]
     threads = [threading.Thread(target=work, name=name) for name in names]
@@ -99,25 +110,25 @@ def in_threads(function: Callable[[Counter, int], None], counter: Counter) -> Co
     return counter
 
 
-def run(function: Callable[[Counter, int], None]) -> Measured[int]:
+def run(function: Callable[[Counter, int], None], times: int) -> Measured[int]:
     """Run one of the loops in threads, and measure its counter's last value."""
-    return measure(lambda: in_threads(function, Counter()).value)
+    return measure(lambda: in_threads(function, Counter(), times).value)
 
 
-def until_lost() -> Measured[int]:
+def until_lost(times: int) -> Measured[int]:
     """Run the three steps until they have lost an update; the run that did, or the last."""
     for _ in range(RUNS):
-        measured = run(add)
-        if measured.value != THREADS * TIMES:
+        measured = run(add, times)
+        if measured.value != THREADS * times:
             break
     return measured
 
 
-def observed() -> Loss | None:
+def observed(times: int) -> Loss | None:
     """Run the three steps, watched, until one lost update was seen."""
     for _ in range(RUNS):
         counter = Watched()
-        in_threads(add, counter)
+        in_threads(add, counter, times)
         if counter.loss is not None:
             return counter.loss
     return None
@@ -126,14 +137,16 @@ def observed() -> Loss | None:
 def show(screen: Screen, pages: Pages) -> None:
     """Run the programs and print what was lost."""
     screen.program(as_drawn, add)
-    expected = THREADS * TIMES
+    times = enough()
+    expected = THREADS * times
     screen.print(
         screen.styled(BOLD, f"  {'':<18}{'expected':>11}{'counted':>11}{'lost':>11}{'time':>10}")
     )
-    for name, done in (("in one expression", run(as_drawn)), ("in three steps", until_lost())):
+    runs = (("in one expression", run(as_drawn, times)), ("in three steps", until_lost(times)))
+    for name, done in runs:
         lost, took = expected - done.value, time_text(done.seconds)
         screen.print(f"  {name:<18}{expected:>11,}{done.value:>11,}{lost:>11,}{took:>10}")
-    loss = observed()
+    loss = observed(times)
     screen.output(loss.lines() if loss else [f"no update was lost in {RUNS} runs"])
     screen.conclude(
         "An update is lost when another thread writes between read and write. Python changes "
