@@ -16,7 +16,13 @@ from io import BytesIO
 from types import FunctionType, ModuleType
 
 from . import _main_globals, _native
-from ._pickling import PROTOCOL, has_reducers, is_importable_module, reducers
+from ._pickling import (
+    PROTOCOL,
+    extra_reducers,
+    is_importable_module,
+    modules_with_reducers,
+    reducers,
+)
 from ._reductions import Cached, reduce_cached, table, with_slots
 
 TYPE_CHECKING = False
@@ -40,8 +46,10 @@ def dumps_by_value(
     another way.
     """
     strangers: set[str] = set()
-    if plain is not None and has_reducers([module for module, _ in plain[1]]):
-        plain = None
+    if plain is not None:
+        special = modules_with_reducers(extra_reducers() or {})
+        if not {module for module, _ in plain[1]}.isdisjoint(special):
+            plain = None
     while True:
         before = len(strangers)
         try:

@@ -32,36 +32,62 @@ def reducers() -> dict[type, Callable[[Any], Any]]:
     """Return what is registered with `copyreg` and, if it is loaded, `multiprocessing`."""
     import copyreg
 
-    return {**copyreg.dispatch_table, **_extra_reducers()}
+    return {**copyreg.dispatch_table, **(extra_reducers() or {})}
 
 
-def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
+def extra_reducers() -> dict[type, Callable[[Any], Any]] | None:
     """Return what `multiprocessing` has registered, if the program has loaded it."""
     if "multiprocessing.reduction" not in sys.modules:
-        return {}
+        return None
     try:
         # An import waits for another thread that is just loading it.
         from multiprocessing.reduction import ForkingPickler
     except ImportError:
         # This thread is just loading it: there is nothing yet that it could be for.
-        return {}
+        return None
     extra: dict[type, Callable[[Any], Any]] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
     return extra
 
 
 #: What `multiprocessing` registers of these is pickled the same without it.
 _NO_REASON = {"builtins", "functools"}
-#: How many classes were registered when it was looked, and the modules that they are of.
-_registered: tuple[int, set[str]] = 0, set()
 
 
-def has_reducers(modules: list[str]) -> bool:
-    """Return whether `multiprocessing` has its own way for some class of these modules."""
-    global _registered
-    reducers = _extra_reducers()
-    if len(reducers) != _registered[0]:
-        _registered = len(reducers), {kind.__module__ for kind in reducers} - _NO_REASON
-    return not _registered[1].isdisjoint(modules)
+def modules_with_reducers(reducers: dict[type, Callable[[Any], Any]]) -> list[str]:
+    """Return the modules of the classes that `multiprocessing` pickles in its own way."""
+    return list({kind.__module__ for kind in reducers} - _NO_REASON)
+
+
+class _Plain:
+    """A class as simple as can be: instances have attributes, and nothing else."""
+
+
+#: What makes pickling an instance something else than taking its attributes, unless it is
+#: `object`'s own or missing.
+_OWN_WAYS = (
+    *("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__", "__new__", "__getnewargs__"),
+    *("__getnewargs_ex__", "__getattribute__", "__getattr__"),
+)
+_LAYOUT = ("__basicsize__", "__itemsize__", "__dictoffset__", "__weakrefoffset__")
+
+
+def name_if_plain(kind: type) -> tuple[str, str] | None:
+    """Return module and name of a class whose instances are just their attributes to a pickle."""
+    module, name = kind.__module__, kind.__qualname__
+    if type(kind) is not type or type(module) is not str or "." in name:
+        return None
+    # What is found through a base is that of `object`, as the bases have been asked too.
+    if any(getattr(kind, way, None) is not getattr(object, way, None) for way in _OWN_WAYS):
+        return None
+    if any(getattr(kind, part) != getattr(_Plain, part) for part in _LAYOUT):
+        return None
+    getset = type(_Plain.__dict__["__dict__"])
+    for base in kind.__mro__[:-1]:
+        if "__class__" in vars(base) or base.__dict__.get("__slots__"):
+            return None
+        if type(base.__dict__.get("__dict__")) not in (type(None), getset):
+            return None
+    return module, name
 
 
 #: Modules that can be imported elsewhere: it is found out once.

@@ -1,7 +1,7 @@
 //! Objects as bytes, on both sides (submit -> queue -> TRANSPORT -> worker -> result): calls here, results in the worker.
 //!
-//! What is int, float, str, None, bool or bytes goes by an encoding of its own (`layout.rs`); everything else is pickled, what
-//! belongs together in one pickle. Invariant: on an error nothing is appended.
+//! What is int, float, str, None, bool or bytes goes by an encoding of its own (`layout.rs`), as does an object of a plain class
+//! that is alone (`instance.rs`); everything else is pickled, what belongs together in one pickle. Invariant: on an error nothing is appended.
 
 use std::borrow::Borrow;
 
@@ -24,7 +24,7 @@ impl From<OutOfMemory> for PyErr {
 
 /// The value as what it is, unless it has to be pickled.
 #[inline(always)]
-fn plain<'a>(value: &'a Bound<'_, PyAny>) -> Option<Value<'a>> {
+pub(crate) fn plain<'a>(value: &'a Bound<'_, PyAny>) -> Option<Value<'a>> {
     if let Ok(int) = value.cast_exact::<PyInt>() {
         return int.extract().ok().map(Value::Int);
     }
@@ -179,6 +179,11 @@ impl Pickling {
         if let Some(plain) = plain(value) {
             return Ok(layout::push_value(out, plain)?);
         }
+        let start = out.len();
+        if self.push_instance(value, out)? {
+            return Ok(());
+        }
+        out.truncate(start);
         let pickle = self.pickle(value)?;
         Ok(layout::push_value(out, Value::Pickle(pickle.as_bytes()))?)
     }

@@ -174,7 +174,7 @@ impl Pickling {
     }
 
     #[inline(always)]
-    fn load_value<'py>(&self, py: Python<'py>, value: Value<'_>) -> Result<Bound<'py, PyAny>, Unreadable> {
+    pub(crate) fn load_value<'py>(&self, py: Python<'py>, value: Value<'_>) -> Result<Bound<'py, PyAny>, Unreadable> {
         Ok(match value {
             Value::None => py.None().into_bound(py),
             Value::Bool(bool) => PyBool::new(py, bool).to_owned().into_any(),
@@ -183,6 +183,7 @@ impl Pickling {
             Value::Text(text) => PyString::from_bytes(py, text.as_bytes())?.into_any(),
             Value::Bytes(bytes) => bytes_of(py, bytes)?.into_any(),
             Value::Pickle(pickle) => self.load(py, pickle)?,
+            Value::Object(object) => self.load_instance(py, object)?,
         })
     }
 
@@ -212,6 +213,10 @@ impl Pickling {
     }
 
     fn sketch(&self, py: Python<'_>, arguments: Arguments<'_>) -> Result<String, Unreadable> {
+        if let Arguments::One(Value::Object(object)) = arguments {
+            let name = object.class.rsplit(':').next().unwrap_or_default();
+            return Ok(format!("({name}(...))"));
+        }
         let sketches = py.import("raddle._sketch")?;
         let (form, pickle) = match arguments {
             Arguments::One(Value::Pickle(pickle)) => ("one", pickle),

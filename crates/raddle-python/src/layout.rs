@@ -4,10 +4,12 @@
 //! function  = name:text pickle:rest                              (the payload of a definition)
 //! call      = [CONTEXT blob] (DEFINED u64 | INLINE function:blob) arguments
 //! arguments = ONE value | PLAIN row | PICKLED rest | KEYWORDS rest
-//!           | ONES count:u64 value* | ROWS count:u32 row* | PICKLED_ROWS rest               (a chunk; no pickles but the last)
-//! row       = count:u8 value*
-//! value     = NONE | FALSE | TRUE | INT i64 | FLOAT f64 | TEXT blob | BYTES blob | PICKLE blob
-//! values    = LISTED count:u64 value* | PICKLED_LIST blob        (results of a chunk; values that are not pickles)
+//!           | ONES count:u64 value* | ROWS count:u32 row* | PICKLED_ROWS rest               (a chunk)
+//! row       = count:u8 value*                                    (values that are neither pickles nor objects)
+//! value     = NONE | FALSE | TRUE | INT i64 | FLOAT f64 | TEXT blob | BYTES blob | PICKLE blob | OBJECT object
+//! object    = class:text count:u8 (attribute:text value)*     (class: its module, a colon, its name)
+//!                (values that are neither pickles nor objects)
+//! values    = LISTED count:u64 value* | PICKLED_LIST blob        (results of a chunk; values as in rows)
 //! error     = class:text message:text traceback:text (NOTHING | PICKLE blob)
 //! blob      = length:u64 byte*                                   text is a blob of UTF-8
 //! ```
@@ -39,6 +41,7 @@ const FLOAT: u8 = 4;
 const TEXT: u8 = 5;
 const BYTES: u8 = 6;
 const PICKLE: u8 = 7;
+const OBJECT: u8 = 8;
 
 const CONTEXT: u8 = 16;
 const DEFINED: u8 = 17;
@@ -81,6 +84,21 @@ pub(crate) enum Value<'a> {
     Text(&'a str),
     Bytes(&'a [u8]),
     Pickle(&'a [u8]),
+    Object(Object<'a>),
+}
+
+/// An object of a class that both sides can import.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Object<'a> {
+    /// Its class: a module, a colon, and a name there.
+    pub(crate) class: &'a str,
+    pub(crate) attributes: Attributes<'a>,
+}
+
+impl PartialEq for Object<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.class == other.class && self.attributes.eq(other.attributes)
+    }
 }
 
 /// How a function is named in a call.
@@ -232,6 +250,22 @@ impl<'a> Iterator for Values<'a> {
 
 impl ExactSizeIterator for Values<'_> {}
 
+/// Attributes one after the other, each with its value, which have been read once already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes<'a> {
+    reader: Reader<'a>,
+    count: u8,
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (&'a str, Value<'a>);
+
+    fn next(&mut self) -> Option<(&'a str, Value<'a>)> {
+        self.count = self.count.checked_sub(1)?;
+        self.reader.attribute().ok()
+    }
+}
+
 /// Rows one after the other, which have been read once already.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows<'a> {
@@ -312,11 +346,35 @@ impl<'a> Reader<'a> {
             TEXT => Value::Text(self.text()?),
             BYTES => Value::Bytes(self.blob()?),
             PICKLE => Value::Pickle(self.blob()?),
+            OBJECT => Value::Object(self.object()?),
             _ => return damaged("a value in it is of an unknown kind"),
         })
     }
 
-    /// Reads over this many values, none of them a pickle.
+    // Not inlined into what reads values, for it reads values itself.
+    #[inline(never)]
+    fn object(&mut self) -> Result<Object<'a>, Damaged> {
+        let (class, count) = (self.text()?, self.byte()?);
+        let attributes = Attributes { reader: *self, count };
+        for _ in 0..count {
+            self.attribute()?;
+        }
+        Ok(Object { class, attributes })
+    }
+
+    fn attribute(&mut self) -> Result<(&'a str, Value<'a>), Damaged> {
+        Ok((self.text()?, self.plain_value()?))
+    }
+
+    #[inline(always)]
+    fn plain_value(&mut self) -> Result<Value<'a>, Damaged> {
+        match self.0.first() {
+            Some(&(PICKLE | OBJECT)) => damaged("a value in it is a pickle or an object where none may be"),
+            _ => self.value(),
+        }
+    }
+
+    /// Reads over this many values, none of them a pickle or an object.
     fn values(&mut self, count: u64) -> Result<Values<'a>, Damaged> {
         // Each takes a byte at least: a count that is rubbish ends here, before anybody makes room for it.
         let Some(count) = usize::try_from(count).ok().filter(|count| *count <= self.0.len()) else {
@@ -324,9 +382,7 @@ impl<'a> Reader<'a> {
         };
         let values = Values { reader: *self, count };
         for _ in 0..count {
-            if let Value::Pickle(_) = self.value()? {
-                return damaged("a value in it is a pickle where none may be");
-            }
+            self.plain_value()?;
         }
         Ok(values)
     }
@@ -415,8 +471,27 @@ pub(crate) fn push_value(out: &mut Vec<u8>, value: Value<'_>) -> Result<(), OutO
         Value::Text(text) => push_tagged_blob(out, TEXT, text.as_bytes())?,
         Value::Bytes(bytes) => push_tagged_blob(out, BYTES, bytes)?,
         Value::Pickle(pickle) => push_tagged_blob(out, PICKLE, pickle)?,
+        Value::Object(Object { class, attributes }) => {
+            push_object(out, class, attributes.count)?;
+            for (attribute, value) in attributes {
+                push_attribute(out, attribute, value)?;
+            }
+        }
     }
     Ok(())
+}
+
+/// Begins an object: so many attributes must follow.
+pub(crate) fn push_object(out: &mut Vec<u8>, class: &str, count: u8) -> Result<(), OutOfMemory> {
+    push_tagged_blob(out, OBJECT, class.as_bytes())?;
+    out.push(count);
+    Ok(())
+}
+
+/// Appends an attribute of an object.
+pub(crate) fn push_attribute(out: &mut Vec<u8>, attribute: &str, value: Value<'_>) -> Result<(), OutOfMemory> {
+    push_blob(out, attribute.as_bytes())?;
+    push_value(out, value)
 }
 
 /// Appends a function.

@@ -17,6 +17,7 @@ mod future;
 mod gate;
 mod group;
 mod host;
+mod instance;
 mod job;
 mod launch;
 mod layout;

@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 
+use crate::instance::{PlainClasses, Reducers};
 use crate::named_globals::named_globals;
 
 /// The protocol of all pickles: that of Python 3.8 and later.
@@ -18,7 +19,7 @@ const PROTOCOL: u8 = 5;
 /// How functions and values are pickled: as the standard library's pool does it, or also by value.
 pub(crate) struct Pickling {
     /// Whether what another process cannot import is sent as its code.
-    by_value: bool,
+    pub(crate) by_value: bool,
     /// Whether the other process is the program.
     is_worker: bool,
     dumps: Py<PyAny>,
@@ -27,7 +28,9 @@ pub(crate) struct Pickling {
     /// `raddle._pickling`.
     pub(crate) module: Py<PyModule>,
     /// `sys.modules`.
-    modules: Py<PyDict>,
+    pub(crate) modules: Py<PyDict>,
+    pub(crate) reducers: Reducers,
+    pub(crate) plain_classes: PlainClasses,
     /// Names of modules that another process can import: it is found out once.
     importable: Mutex<HashSet<Box<str>>>,
 }
@@ -45,13 +48,16 @@ impl Pickling {
 
     fn of_side(py: Python<'_>, by_value: bool, is_worker: bool) -> PyResult<Self> {
         let pickle = py.import("_pickle")?;
+        let module = py.import("raddle._pickling")?.unbind();
         Ok(Self {
             by_value,
             is_worker,
             dumps: pickle.getattr("dumps")?.unbind(),
             loads: pickle.getattr("loads")?.unbind(),
             pickling_error: pickle.getattr("PicklingError")?.unbind(),
-            module: py.import("raddle._pickling")?.unbind(),
+            reducers: Reducers::new(py, &module)?,
+            plain_classes: PlainClasses::default(),
+            module,
             modules: py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
             importable: Mutex::default(),
         })
@@ -118,13 +124,7 @@ impl Pickling {
                 return Ok(false);
             }
         }
-        // Objects for which multiprocessing has registered something there are only when it is loaded.
-        if !self.modules.bind(py).contains(intern!(py, "multiprocessing.reduction"))? {
-            return Ok(true);
-        }
-        let modules: Vec<_> = named.iter().map(|(module, _)| *module).collect();
-        let has_reducers = self.module.bind(py).call_method1(intern!(py, "has_reducers"), (modules,))?;
-        Ok(!has_reducers.is_truthy()?)
+        Ok(!self.reducers.has_some_of(py, named)?)
     }
 
     /// Whether a name of this worker's `__main__` is of the program's.
@@ -133,7 +133,7 @@ impl Pickling {
         py.import("raddle._main_globals")?.call_method1(intern!(py, "has_come"), (first,))?.extract()
     }
 
-    fn is_importable_module(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
+    pub(crate) fn is_importable_module(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
         if self.importable.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
             return Ok(true);
         }

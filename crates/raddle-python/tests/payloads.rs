@@ -88,7 +88,45 @@ fn read_everything(payload: &[u8]) -> [Option<Damaged>; 6] {
     ]
 }
 
+/// Writes an object, and gives its attributes as they should be read.
+fn push_object<'a>(out: &mut Vec<u8>, class: &str, row: &'a [(String, Owned)]) -> Vec<(&'a str, Value<'a>)> {
+    layout::push_object(out, class, row.len().try_into().expect("it is small")).expect("there is memory");
+    let attributes: Vec<_> = row.iter().map(|(name, value)| (name.as_str(), value.value())).collect();
+    attributes.iter().for_each(|(name, value)| layout::push_attribute(out, name, *value).expect("there is memory"));
+    attributes
+}
+
 proptest! {
+    #[test]
+    fn an_object_is_read_as_it_was_written(
+        class in any::<String>(),
+        row in prop::collection::vec((any::<String>(), any_value()), 0..5),
+    ) {
+        let mut payload = Vec::new();
+        let attributes = push_object(&mut payload, &class, &row);
+        let Ok(Value::Object(object)) = layout::parse_value(&payload) else { panic!("it is an object") };
+        prop_assert_eq!(object.class, class);
+        prop_assert_eq!(object.attributes.collect::<Vec<_>>(), attributes);
+        payload.pop();
+        prop_assert!(layout::parse_value(&payload).is_err());
+    }
+
+    #[test]
+    fn an_object_stands_in_no_row_and_in_no_object(class in any::<String>()) {
+        let mut object = Vec::new();
+        push_object(&mut object, &class, &[]);
+        let mut row = Vec::new();
+        layout::push_listed(&mut row, 1);
+        row.extend_from_slice(&object);
+        prop_assert!(layout::parse_chunk(&row, false).is_err());
+        let mut outer = Vec::new();
+        layout::push_object(&mut outer, "m:c", 1).expect("there is memory");
+        outer.extend_from_slice(&1_u64.to_le_bytes());
+        outer.push(b'a');
+        outer.extend_from_slice(&object);
+        prop_assert!(layout::parse_value(&outer).is_err());
+    }
+
     #[test]
     fn a_value_is_read_as_it_was_written(value in any_value()) {
         let mut payload = Vec::new();
