@@ -1,4 +1,4 @@
-"""Objects of plain classes go by an encoding of their own, and arrive as a pickle would have them."""
+"""Objects of plain classes have an encoding of their own, and arrive as by a pickle."""
 
 from __future__ import annotations
 
@@ -130,8 +130,15 @@ class Listed(list):  # type: ignore[type-arg]
     pass
 
 
-class Abstract(metaclass=abc.ABCMeta):
-    pass
+class Abstract(abc.ABC):
+    @abc.abstractmethod
+    def other(self) -> None:
+        pass
+
+
+class Concrete(Abstract):
+    def other(self) -> None:
+        pass
 
 
 class Colour(enum.Enum):
@@ -202,7 +209,7 @@ PICKLED = [
     Hidden(),
     Registered(),
     Listed([1, 2]),
-    Abstract(),
+    Concrete(),
     Colour.RED,
     Pair(1, 2),
     Outer.Inner(),
