@@ -234,21 +234,8 @@ impl AdaptiveSpin {
         self.is_worthwhile() && self.spin(is_ready)
     }
 
-    /// As [`until`](Self::until), for what another process does: that may be waiting for this very core, where the system
-    /// likes to put who is woken from it. So the core is offered to others again and again.
-    pub fn until_yielding(&self, mut is_ready: impl FnMut() -> bool) -> bool {
-        if is_ready() {
-            return true;
-        }
-        self.is_worthwhile() && self.spin_with(is_ready, std::thread::yield_now)
-    }
-
     /// Spins without asking whether it is worthwhile, and learns from how it ends.
-    pub fn spin(&self, is_ready: impl FnMut() -> bool) -> bool {
-        self.spin_with(is_ready, || ())
-    }
-
-    fn spin_with(&self, mut is_ready: impl FnMut() -> bool, pause: impl Fn()) -> bool {
+    pub fn spin(&self, mut is_ready: impl FnMut() -> bool) -> bool {
         if cfg!(loom) {
             // A model explores what a look at any moment sees; looking often, or learning from it, adds nothing.
             return is_ready();
@@ -265,7 +252,6 @@ impl AdaptiveSpin {
             if start.elapsed() > LONGEST_SPIN {
                 break;
             }
-            pause();
         }
         let failures = (self.failures.load(Relaxed) + 1).min(MOST_FAILURES);
         self.failures.store(failures, Relaxed);

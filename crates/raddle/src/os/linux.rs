@@ -140,6 +140,26 @@ pub(crate) fn monotonic_nanoseconds() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// The core on which the calling thread runs: it may run on another in the next moment.
+#[cfg(not(loom))]
+pub(crate) fn current_core() -> usize {
+    rustix::thread::sched_getcpu()
+}
+
+/// Has the calling thread go on on another core, if it may use more than this one; afterwards it may use the same as before.
+#[cfg(not(loom))]
+pub(crate) fn leave_core() {
+    use rustix::thread::{sched_getaffinity, sched_setaffinity};
+    // It fails on a machine of more cores than the set can hold: then the thread stays.
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let mut others = allowed;
+    others.unset(current_core());
+    // Without another core that it may use, this fails.
+    if sched_setaffinity(None, &others).is_ok() {
+        let _ = sched_setaffinity(None, &allowed);
+    }
+}
+
 /// Ends this process without running anything else of it.
 #[cfg(not(loom))]
 pub(crate) fn exit_at_once(code: i32) -> ! {

@@ -489,6 +489,12 @@ impl Crew {
         self.workers_mut().any(|worker| worker.doom.is_none() && worker.link.has_news())
     }
 
+    /// Whether all workers that have something to do are awake on other cores than the caller's, and there is one.
+    pub(crate) fn is_awake_elsewhere(&self) -> bool {
+        let mut busy = self.workers().filter(|worker| worker.link.load() > 0).peekable();
+        busy.peek().is_some() && busy.all(|worker| worker.link.is_awake_elsewhere())
+    }
+
     /// Takes what the workers have written.
     pub(crate) fn receive(&mut self) -> Came {
         let mut came = Came::new();

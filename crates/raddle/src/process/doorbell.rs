@@ -94,9 +94,14 @@ impl<B: Bell> Doorbell<B> {
 
     /// Blocks until `has_work`, which is asked again at every ring and not after it has said yes, or until `deadline`.
     pub fn wait(&self, deadline: Option<Instant>, spin: &AdaptiveSpin, mut has_work: impl FnMut() -> bool) -> Waited {
-        if spin.until_yielding(&mut has_work) {
+        if spin.until(&mut has_work) {
             return Waited::Ready;
         }
+        self.sleep(deadline, has_work)
+    }
+
+    /// As [`wait`](Self::wait), without spinning first.
+    pub fn sleep(&self, deadline: Option<Instant>, mut has_work: impl FnMut() -> bool) -> Waited {
         loop {
             let timeout = deadline.map(|end| end.saturating_duration_since(Instant::now()));
             if timeout.is_some_and(|left| left.is_zero()) {

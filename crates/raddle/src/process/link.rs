@@ -174,6 +174,11 @@ impl<T> Link<T> {
         self.replies.progress() > 0
     }
 
+    /// Whether it is awake on another core than the caller's, by its own account.
+    pub(crate) fn is_awake_elsewhere(&self) -> bool {
+        self.seat.core.is_awake_elsewhere()
+    }
+
     /// Wakes the worker in any case: its doorbell may have been written over.
     pub fn shake(&self) {
         self.seat.bell.shake();

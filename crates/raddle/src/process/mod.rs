@@ -12,6 +12,8 @@ pub mod batch;
 pub mod bytes;
 pub mod claim;
 #[cfg(not(loom))]
+mod cores;
+#[cfg(not(loom))]
 mod crew;
 pub mod doorbell;
 pub mod launcher;

@@ -23,13 +23,14 @@ use std::time::Instant;
 use std::{fmt, io};
 
 use super::bytes::Bytes;
+use super::cores::Core;
 use super::crew::{Came, Crew, Doom, Spent, Worker};
 use super::doorbell::{Doorbell, Rung};
 use super::launcher::Launcher;
 use super::link::TakenBack;
 use super::mapping::{Mapping, SharedBell};
 use super::remote::{Call, Ending, Many, Parcel, Parcels, Remote};
-use super::seat::{program_bell, words_for};
+use super::seat::{program_bell, program_core, words_for};
 use crate::error::{Failure, SubmitError};
 use crate::future::{Callback, Notices};
 use crate::os::{self, EventFd};
@@ -60,6 +61,7 @@ pub struct ProcessPool {
     /// Definitions that nobody needs any more.
     forgotten: Mutex<Vec<u64>>,
     bell: Doorbell<SharedBell>,
+    core: Core,
     spin: AdaptiveSpin,
     /// Taken by whoever looks after the rings.
     is_led: AtomicBool,
@@ -116,6 +118,7 @@ impl ProcessPool {
             orders: Mutex::new(Vec::new()),
             forgotten: Mutex::new(Vec::new()),
             bell: program_bell(&mapping),
+            core: program_core(&mapping),
             mapping,
             spin: AdaptiveSpin::new(),
             is_led: AtomicBool::new(false),
@@ -390,10 +393,23 @@ impl ProcessPool {
 
     fn lead(&self, signal: &Signal, deadline: Option<Instant>) -> Waited {
         self.bell.mark_awake();
-        self.bell.wait(deadline, &self.spin, || {
+        self.core.note_awake();
+        let mut has_come = || {
             self.drain();
             signal.is_set()
-        })
+        };
+        if has_come() {
+            return Waited::Ready;
+        }
+        // Beside a worker on this core, or one that has yet to wake up, it would be in vain.
+        let may_spin = self.crew.lock().is_awake_elsewhere();
+        if may_spin && self.spin.until(&mut has_come) {
+            return Waited::Ready;
+        }
+        self.core.note_asleep();
+        let waited = self.bell.sleep(deadline, has_come);
+        self.core.note_awake();
+        waited
     }
 
     // --- Ends --------------------------------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 //!
 //! | part of a seat | words | who writes |
 //! |---|---|---|
-//! | the worker's doorbell | a cache line | the worker sleeps, the program rings |
+//! | the worker's doorbell, and its core | a cache line | the worker sleeps, the program rings |
 //! | since when the present task runs | a cache line | the worker |
 //! | claims | [`PLACES`] | the program sends and takes back, the worker begins |
 //! | tasks | a ring | the program |
 //! | replies | a ring | the worker |
 
 use super::claim::Claims;
+use super::cores::Core;
 use super::doorbell::Doorbell;
 use super::mapping::{Mapping, Part, SharedBell};
 use super::ring::{COUNTER_WORDS, Words};
@@ -35,10 +36,16 @@ pub(crate) fn program_bell(mapping: &Mapping) -> Doorbell<SharedBell> {
     Doorbell::new(mapping.part(0, HEAD).bell(0))
 }
 
+/// On which core the program waits.
+pub(crate) fn program_core(mapping: &Mapping) -> Core {
+    Core::new(mapping.part(1, 1))
+}
+
 /// One worker's part of a mapping.
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) bell: Doorbell<SharedBell>,
+    pub(crate) core: Core,
     pub(crate) claims: Claims<Part>,
     pub(crate) tasks: Part,
     pub(crate) replies: Part,
@@ -54,6 +61,7 @@ impl Seat {
         let rings = claims + PLACES;
         Self {
             bell: Doorbell::new(mapping.part(start, LINE_WORDS).bell(0)),
+            core: Core::new(mapping.part(start + 1, 1)),
             claims: Claims::new(mapping.part(claims, PLACES)),
             tasks: mapping.part(rings, RING),
             replies: mapping.part(rings + RING, RING),

@@ -7,11 +7,12 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 
+use super::cores::{Aside, Core, Rested};
 use super::doorbell::{Doorbell, Rung};
 use super::link::{DEFINE, FORGET, NOTE, READY, STOP, TASK, UNFIT};
 use super::mapping::{Mapping, Part, SharedBell};
 use super::ring::{Consumer, Corrupt, Header, Incoming, Outgoing, Producer};
-use super::seat::{Seat, program_bell};
+use super::seat::{Seat, program_bell, program_core};
 use crate::os;
 use crate::signal::AdaptiveSpin;
 
@@ -56,7 +57,9 @@ pub fn serve(mapping: &Mapping, seat: usize, handler: &mut dyn Handler) -> Resul
         tasks: Consumer::new(seat.tasks.clone()),
         replies: Producer::new(seat.replies.clone()),
         program: program_bell(mapping),
+        program_core: program_core(mapping),
         spin: AdaptiveSpin::new(),
+        aside: Aside::new(),
         seat,
     };
     if let Err(reason) = handler.start() {
@@ -81,7 +84,9 @@ struct Worker {
     tasks: Consumer<Part>,
     replies: Producer<Part>,
     program: Doorbell<SharedBell>,
+    program_core: Core,
     spin: AdaptiveSpin,
+    aside: Aside,
 }
 
 impl fmt::Debug for Worker {
@@ -99,14 +104,32 @@ impl Worker {
             }
             // Of a record that is longer than the ring a part has been taken: the program can go on with the rest.
             self.ring(handler);
-            let Self { seat, tasks, spin, .. } = self;
-            let rested = handler.rest(&mut || {
-                seat.bell.wait(None, spin, || tasks.has_more());
-            });
+            let rested = handler.rest(&mut || self.rest());
             if rested.is_break() {
                 return Ok(None);
             }
         }
+    }
+
+    /// Blocks until there is something to read.
+    fn rest(&mut self) {
+        let Self { seat, tasks, spin, aside, program_core, .. } = self;
+        seat.core.note_awake();
+        let is_beside = program_core.is_here();
+        let has_come = !is_beside && spin.until(|| tasks.has_more());
+        if !has_come {
+            seat.core.note_asleep();
+            seat.bell.sleep(None, || tasks.has_more());
+        }
+        let rested = match (has_come, is_beside) {
+            (true, _) => Rested::Spinning,
+            (false, true) => Rested::BesideTheProgram,
+            (false, false) => Rested::Long,
+        };
+        if aside.is_due(rested) {
+            os::leave_core();
+        }
+        seat.core.note_awake();
     }
 
     fn run(&mut self, place: usize, id: u64, task: Vec<u8>, handler: &mut dyn Handler) -> Result<(), Corrupt> {
