@@ -79,6 +79,22 @@ impl Pickling {
         Ok(found.is(function) && (!self.by_value || self.is_importable_module(py, module.to_str()?)?))
     }
 
+    /// The module and the name of a function, unless the name has dots in it.
+    pub(crate) fn place_of(&self, function: &Bound<'_, PyAny>) -> Option<(Py<PyString>, Py<PyString>)> {
+        let py = function.py();
+        let [module, name] = [intern!(py, "__module__"), intern!(py, "__qualname__")]
+            .map(|attribute| function.getattr(attribute).ok()?.cast_into_exact::<PyString>().ok());
+        let name = name.filter(|name| name.to_str().is_ok_and(|name| !name.contains('.')))?;
+        Some((module?.unbind(), name.unbind()))
+    }
+
+    /// Whether the function is what this process finds there.
+    pub(crate) fn is_at(&self, function: &Bound<'_, PyAny>, module: &Py<PyString>, name: &Py<PyString>) -> bool {
+        let py = function.py();
+        let found = self.modules.bind(py).get_item(module).ok().flatten().map(|module| module.getattr(name));
+        found.is_some_and(|found| found.is_ok_and(|found| found.is(function)))
+    }
+
     /// A pickle that the other process can read.
     pub(crate) fn pickle<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         let py = value.py();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use raddle::host::ThreadBody;
 use raddle::process::bytes::Bytes;
@@ -29,6 +29,8 @@ use crate::process_map::ProcessMapIterator;
 /// Bytes of calls that may wait to be sent. Beyond that, calls are kept as objects and pickled when their turn comes, so that
 /// a thousand calls with one large argument do not keep a thousand copies of it.
 pub(crate) const MOST_WAITING: usize = 128 << 20;
+/// Room for the bytes of a call with a few numbers, so that they are not moved while it is written.
+const USUAL_CALL: usize = 64;
 /// How many functions a pool keeps defined: more are sent with each call.
 const MOST_DEFINED: usize = 4096;
 
@@ -42,10 +44,19 @@ pub(crate) struct Side {
 
 #[derive(Default)]
 struct Defined {
-    /// Importable functions by their address, each kept alive, and their numbers.
-    functions: HashMap<usize, (Py<PyAny>, u64)>,
+    /// Importable functions by their address.
+    functions: HashMap<usize, Arc<DefinedFunction>>,
     /// What was sent for each number.
     bytes: HashMap<u64, Bytes>,
+}
+
+/// A function that workers know by a number.
+struct DefinedFunction {
+    /// It is kept alive, so that no other has its address.
+    _function: Py<PyAny>,
+    number: u64,
+    /// Where it was found, if its name there has no dots.
+    place: Option<(Py<PyString>, Py<PyString>)>,
 }
 
 /// How the function of a call is sent.
@@ -78,21 +89,27 @@ impl Side {
     /// An importable function is sent once, by name; any other with each call, so that its present state is seen.
     pub(crate) fn name(&self, pool: &ProcessPool, function: &Bound<'_, PyAny>) -> PyResult<Named> {
         let address = function.as_ptr().addr();
-        let known = self.lock().functions.get(&address).map(|(_, number)| *number);
+        let known = self.lock().functions.get(&address).map(Arc::clone);
         // That it is the module's function is looked at each time: a name may be bound anew.
+        if let Some(known) = &known
+            && known.place.as_ref().is_some_and(|(module, name)| self.pickling.is_at(function, module, name))
+        {
+            return Ok(Named::Defined(known.number));
+        }
         if !self.pickling.is_importable(function) {
             return self.pickling.function(function).map(Named::Inline);
         }
-        if let Some(number) = known {
-            return Ok(Named::Defined(number));
+        if let Some(known) = known {
+            return Ok(Named::Defined(known.number));
         }
         let bytes = self.pickling.function(function)?;
         if self.lock().functions.len() >= MOST_DEFINED {
             return Ok(Named::Inline(bytes));
         }
         let number = self.define(pool, bytes);
-        let kept = (function.clone().unbind(), number);
-        let before = self.lock().functions.insert(address, kept);
+        let place = self.pickling.place_of(function);
+        let kept = DefinedFunction { _function: function.clone().unbind(), number, place };
+        let before = self.lock().functions.insert(address, Arc::new(kept));
         drop(before);
         Ok(Named::Defined(number))
     }
@@ -130,7 +147,7 @@ impl Side {
     ) -> PyResult<Parcel> {
         let py = function.py();
         let named = self.name(pool, function)?;
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(USUAL_CALL);
         self.begin_call(py, &mut out)?;
         self.pickling.call(py, named.as_function(), args, kwargs, &mut out)?;
         Ok(Parcel { bytes: out.into(), needs: named.needs() })

@@ -501,3 +501,18 @@ def test_idle_workers_cost_no_processor(make_default):
     before = used()
     pause.wait(1.0)
     assert used() - before < 0.5, "of 3 processor seconds that spinning would take"
+
+
+def test_a_task_behind_one_that_takes_long_after_all_is_run_elsewhere(make_default, make_gate):
+    # quick tasks lie with one worker, so that another need not be woken for them: that one of them
+    # takes long nobody knows before
+    pool = make_default(2)
+    for _ in range(20):
+        concurrent.futures.wait([pool.submit(tasks.square, n) for n in range(500)])
+        gate = make_gate()
+        held = pool.submit(gate, "held")
+        later = [pool.submit(tasks.square, n) for n in range(10)]
+        assert [future.result() for future in later] == [n * n for n in range(10)]
+        assert not held.done()
+        gate.open()
+        assert held.result() == "held"

@@ -58,6 +58,11 @@ impl Core {
         self.word() & !ASLEEP == here()
     }
 
+    /// Whether it says that it sleeps.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.word() & ASLEEP != 0
+    }
+
     /// Whether it is awake on another core than the caller's.
     pub(crate) fn is_awake_elsewhere(&self) -> bool {
         let word = self.word();
@@ -155,9 +160,9 @@ mod tests {
         let core = Core::new(mapping.part(0, 1));
         assert!(!core.is_here() && !core.is_awake_elsewhere());
         mapping.part(0, 1).word(0).store(2 * 5000, Ordering::Relaxed);
-        assert!(!core.is_here() && core.is_awake_elsewhere());
+        assert!(!core.is_here() && core.is_awake_elsewhere() && !core.is_asleep());
         mapping.part(0, 1).word(0).store((2 * 5000) | ASLEEP, Ordering::Relaxed);
-        assert!(!core.is_here() && !core.is_awake_elsewhere());
+        assert!(!core.is_here() && !core.is_awake_elsewhere() && core.is_asleep());
     }
 
     #[test]

@@ -28,6 +28,10 @@ use crate::roster::Phase;
 /// A task that takes longer keeps no other waiting. A guess: many times what it costs to send one.
 pub(crate) const LONG: Duration = Duration::from_millis(5);
 
+/// So many quick calls lie with one worker before another is woken for them. A wake-up costs 4 us and more, as several of
+/// them do; should one of them take long after all, what lies behind it is freed as behind any long task.
+const MOST_QUICK: usize = 64;
+
 /// At how many slow looks a worker may stand still before it is taken to be lost.
 const MOST_STANDSTILL: u32 = 4;
 
@@ -369,13 +373,19 @@ impl Crew {
         hired
     }
 
-    /// The worker with the fewest calls of those that have room, and how many they are.
+    /// The worker with the fewest calls of those that have room, and how many they are. Nobody is woken for a few quick calls.
     fn roomiest(&self) -> Option<(usize, usize)> {
+        let is_quick = |worker: &Worker| worker.link.load() > 0 && worker.pace.is_quick() && worker.has_room();
+        let are_quick = self.workers().any(is_quick);
         let open = self.seats.iter().enumerate().filter_map(|(seat, worker)| {
             let worker = worker.as_ref()?;
-            worker.has_room().then(|| (seat, worker.link.load()))
+            worker.has_room().then_some((seat, worker))
         });
-        open.min_by_key(|(_, load)| *load)
+        let cost = |worker: &Worker| {
+            let waking = if are_quick && worker.link.is_asleep() { MOST_QUICK } else { 0 };
+            worker.link.load() + waking
+        };
+        open.min_by_key(|(_, worker)| cost(worker)).map(|(seat, worker)| (seat, worker.link.load()))
     }
 
     /// As in the standard library, a call for which no worker is thought idle has one started; and there are never fewer

@@ -179,6 +179,11 @@ impl<T> Link<T> {
         self.seat.core.is_awake_elsewhere()
     }
 
+    /// Whether it sleeps and has nothing to do, by its own account.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.sent.is_empty() && self.seat.core.is_asleep()
+    }
+
     /// Wakes the worker in any case: its doorbell may have been written over.
     pub fn shake(&self) {
         self.seat.bell.shake();

@@ -10,6 +10,9 @@ const AHEAD: Duration = Duration::from_micros(400);
 /// Once it has shown how fast it is: one that runs, and one that is there when that ends. It can be taken back.
 const FEWEST: usize = 2;
 
+/// With this window tasks are so quick that to wake another worker costs more than several of them. A guess: 10 us each.
+const QUICK: usize = 40;
+
 /// The pace of one worker.
 #[derive(Debug)]
 pub(crate) struct Pace {
@@ -28,6 +31,11 @@ impl Pace {
     /// How many tasks it may have at a time.
     pub(crate) fn window(&self) -> usize {
         self.window
+    }
+
+    /// Whether its tasks take less than it costs to wake somebody for them.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.window >= QUICK
     }
 
     /// It had nothing to do, and gets something now.

@@ -112,6 +112,7 @@ impl<W: Words> Data<W> {
     /// Appends `count` bytes from the words from `position` on.
     fn get(&self, position: u64, count: usize, bytes: &mut Vec<u8>) {
         let end = bytes.len() + count;
+        bytes.reserve(count.next_multiple_of(WORD));
         for index in 0..count.div_ceil(WORD) {
             let word = self.at(position + index as u64).load(Ordering::Relaxed);
             bytes.extend_from_slice(&word.to_le_bytes());
