@@ -146,6 +146,9 @@ def show(screen: Screen, pages: Pages) -> None:
     for name, done in runs:
         lost, took = expected - done.value, time_text(done.seconds)
         screen.print(f"  {name:<18}{expected:>11,}{done.value:>11,}{lost:>11,}{took:>10}")
+    if times > TIMES:
+        turn = time_text(sys.getswitchinterval())
+        screen.print(f"  (here a thread adds {TIMES:,} times within one turn, of {turn})")
     loss = observed(times)
     screen.output(loss.lines() if loss else [f"no update was lost in {RUNS} runs"])
     screen.conclude(
