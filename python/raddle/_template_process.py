@@ -1,8 +1,9 @@
 """The program's side of the template process (start of a worker).
 
-The template, which `_template.py` is, lives as long as a pool of the program is open. A forked
-child of the program has none, and makes its own. This is loaded before everything else that a pool
-needs, so that the template starts meanwhile.
+The template, which `_template.py` is, lives as long as the program, so that a pool made after
+another starts warm; it ends at the end of its socket. A program that has changed what its children
+inherit gets another. A forked child of the program has none, and makes its own. This is loaded
+before everything else that a pool needs, so that the template starts meanwhile.
 """
 
 from __future__ import annotations
@@ -56,6 +57,15 @@ class Template:
         finally:
             os.close(theirs)
         self._process = _native.open_process(self._pid)
+        #: How many pools use it.
+        self.users = 0
+        #: What it has inherited.
+        self.inherited = _inheritance()
+
+    def is_fit(self) -> bool:
+        """Tell whether a template that was made now would be as this one."""
+        is_same_program = self._executable == _find_interpreter()
+        return is_same_program and _is_same(self.inherited, _inheritance())
 
     def tell(self, *message: Any, descriptors: tuple[int, ...] = ()) -> None:
         """Send what has no reply; if the template is gone the next question finds it out."""
@@ -183,19 +193,56 @@ def interpreter_flags() -> list[str]:
     return words
 
 
+def _inheritance() -> tuple[object, ...]:
+    """Return what a process inherits from its parent for good, and a worker is not told."""
+    return (
+        os.getresuid(),
+        os.getresgid(),
+        os.getsid(0),
+        os.getpgrp(),
+        os.nice(0),
+        _read("/proc/self/limits"),
+        _read("/proc/self/status"),
+    )
+
+
+def _is_same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
+    *plain, status = before
+    *plain_now, status_now = now
+    return plain == plain_now and _lasting(status) == _lasting(status_now)
+
+
+def _lasting(status: object) -> list[str]:
+    """Return the lines of a process's status that tell of what its children inherit."""
+    names = ("Umask:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:")
+    return [line for line in str(status).splitlines() if line.startswith(names)]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+#: The one that the next pool uses.
 _template: Template | None = None
-#: How many pools use it.
-_users = 0
 _templates_lock = _thread.RLock()
 
 
 def acquire() -> Template:
-    """Return the program's template, made now if there is none."""
-    global _template, _users
+    """Return the program's template, made now if there is none that fits."""
+    global _template
     with _templates_lock:
+        before = _template
+        if before is not None and not before.is_fit():
+            _template = None
+            if before.users == 0:
+                before.end()
         if _template is None:
             _template = Template()
-        _users += 1
+        _template.users += 1
         return _template
 
 
@@ -203,28 +250,30 @@ def replace(ended: Template) -> Template:
     """Return another template than one that has ended."""
     global _template
     with _templates_lock:
+        _leave(ended)
         if _template is ended or _template is None:
-            if _template is not None:
-                _template.end()
+            ended.end()
             _template = Template()
+        _template.users += 1
         return _template
 
 
-def release() -> None:
-    """Note that a pool is over; with the last one the template ends."""
-    global _template, _users
+def release(template: Template) -> None:
+    """Note that a pool is over. The template stays for the next, if it is the one that fits."""
     with _templates_lock:
-        _users -= 1
-        if _users == 0 and _template is not None:
-            ended, _template = _template, None
-            ended.end()
+        _leave(template)
+
+
+def _leave(template: Template) -> None:
+    template.users -= 1
+    if template.users == 0 and template is not _template:
+        template.end()
 
 
 def _forget_template() -> None:
     """Leave the template to the parent, in a forked child."""
-    global _template, _users, _templates_lock
+    global _template, _templates_lock
     _templates_lock = _thread.RLock()
-    _users = 0
     if _template is not None:
         _template.forget()
         _template = None

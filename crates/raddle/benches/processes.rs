@@ -222,7 +222,7 @@ struct Pools {
 impl Pools {
     fn open() -> Self {
         let programs = Arc::new(Programs::default());
-        let plan = Plan { max_workers: WORKERS, tasks_per_worker: None, breaks_at_death: false };
+        let plan = Plan::new(WORKERS);
         let pool = ProcessPool::new(Arc::clone(&programs) as _, plan).expect("the system gives memory");
         programs.pool.set(Arc::downgrade(&pool)).expect("it is new");
         let (mine, theirs) = UnixStream::pair().expect("the system gives a pair of sockets");

@@ -38,6 +38,15 @@ pub enum Failure {
         /// How the worker ended.
         death: Arc<Death>,
     },
+    /// Its worker process came to hold more memory than it may, and was ended.
+    Outgrew {
+        /// Which task.
+        task: LostTask,
+        /// How many bytes the worker was allowed to hold.
+        limit: u64,
+        /// How the worker ended.
+        death: Arc<Death>,
+    },
     /// Its worker process ended while it ran.
     Died {
         /// Which task.
@@ -116,6 +125,12 @@ impl fmt::Display for Failure {
                 limit.as_secs_f64()
             ),
             Self::Killed { task, death } => write!(f, "{} was stopped: {death}", task.name()),
+            Self::Outgrew { task, limit, death } => write!(
+                f,
+                "{} had its worker process hold more memory than the limit of {:.0} MB: {death}",
+                task.name(),
+                *limit as f64 / 1e6
+            ),
             Self::Died { task, death } => write!(f, "{} was lost: {death}", task.name()),
         }
     }

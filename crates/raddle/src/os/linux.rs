@@ -266,6 +266,30 @@ pub(crate) fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Dura
     }
 }
 
+/// How many bytes of memory a process holds that are of no file and not made to be shared, in memory or swapped out. Of what
+/// it was forked with, some may still be its parent's too.
+#[cfg(not(loom))]
+pub(crate) fn memory_held(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    Some(kilobytes(&status, "RssAnon:")? + kilobytes(&status, "VmSwap:").unwrap_or_default())
+}
+
+/// How many bytes of memory a process shares with nobody. It costs milliseconds for each gigabyte.
+#[cfg(not(loom))]
+pub(crate) fn memory_alone(process: u32) -> Option<u64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+    let figures = ["Private_Clean:", "Private_Dirty:", "Private_Hugetlb:", "SwapPss:"];
+    let mut figures = figures.map(|name| kilobytes(&rollup, name)).into_iter().flatten();
+    figures.next().map(|first| first + figures.sum::<u64>())
+}
+
+/// The figure of a line of `/proc`, in bytes.
+#[cfg(not(loom))]
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Whether a signal of this number is one that somebody else sends, not a fault of the process.
 pub(crate) fn is_by_others(signal: i32) -> bool {
     [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP, libc::SIGINT].contains(&signal)

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::notes::Note;
 use crate::host::ThreadBody;
 
 /// How a worker's process ended.
@@ -44,6 +45,11 @@ pub trait Launcher: Send + Sync {
     /// Whether all workers are to be started by whoever submits first: forked before the pool has a thread.
     fn starts_at_once(&self) -> bool {
         false
+    }
+
+    /// Hears what workers tell, before the results of the tasks in which they told it are known.
+    fn hear(&self, notes: Vec<Note>) {
+        drop(notes);
     }
 
     /// The last worker has been reaped.

@@ -14,6 +14,8 @@ pub mod claim;
 #[cfg(not(loom))]
 mod crew;
 pub mod doorbell;
+#[cfg(not(loom))]
+mod held;
 pub mod launcher;
 #[cfg(not(loom))]
 pub mod link;
@@ -21,6 +23,8 @@ pub mod link;
 pub mod mapping;
 #[cfg(all(loom, test))]
 mod models;
+#[cfg(not(loom))]
+pub mod notes;
 #[cfg(not(loom))]
 mod pace;
 #[cfg(not(loom))]
