@@ -43,13 +43,14 @@ def _handle(
     worker: int,
     label: str | None,
     start: str,
-    fields: dict[str, Any],
+    packed: dict[str, Any] | tuple[Any, ...],
     exception: bytes | None,
     more: dict[str, bytes] | None,
 ) -> None:
     """Have a record handled by the loggers from `start` on."""
     import logging
 
+    fields = packed if isinstance(packed, dict) else dict(zip(_usual_names(), packed))
     if fields["processName"] == "MainProcess":
         fields["processName"] = process_name(worker)
     fields.setdefault("worker", worker)
@@ -70,6 +71,19 @@ def _handle(
         logger.handle(record)
     elif not logger.disabled and logger.filter(record):
         _logger(start).callHandlers(record)
+
+
+_names: tuple[str, ...] = ()
+
+
+def _usual_names() -> tuple[str, ...]:
+    """Return the names of a record's attributes, in their order."""
+    global _names
+    if not _names:
+        from logging import LogRecord
+
+        _names = tuple(LogRecord("", 0, "", 0, "", None, None).__dict__)
+    return _names
 
 
 def _logger(name: str) -> Logger:
@@ -116,11 +130,21 @@ def _warn(
         message, category = f"{category_name}: {text}", UserWarning
     registry = _registries.setdefault(filename, {})
     try:
-        warnings.warn_explicit(message, category, filename, lineno, module, registry)
+        warnings.warn_explicit(
+            message, category, filename, lineno, module or _module_of(filename), registry
+        )
     except Warning:
         # An error by the program's filters, which were not the worker's: there is nobody to raise
         # it to.
         warnings.showwarning(message, category, filename, lineno, line=line)
+
+
+def _module_of(filename: str) -> str:
+    """Return by what module filters know a file that the worker has not imported."""
+    main = sys.modules.get("__main__")
+    if filename == getattr(main, "__file__", None):
+        return "__main__"
+    return filename[:-3] if filename.endswith(".py") else filename
 
 
 def log_fault(name: str, pid: int, code: int, stack: str) -> None:

@@ -27,6 +27,8 @@ STANDARD = frozenset(
 #: The levels that the program has told, before `logging` is loaded, and those in force.
 _levels: bytes | None = None
 _named: set[str] = set()
+#: How many attributes a record has that nobody has added to.
+_usual_length = 0
 #: Handlers that the worker was forked with: the program has them too.
 _inherited: set[int] = set()
 
@@ -48,6 +50,8 @@ def follow_logging(logging: ModuleType, *, is_forked: bool = False) -> None:
         _inherited.update(map(id, handlers))
         # They must not come to be others'.
         follow_logging.kept = handlers  # type: ignore[attr-defined]
+    global _usual_length
+    _usual_length = len(logging.LogRecord("", 0, "", 0, "", None, None).__dict__)
     logging.Logger.callHandlers = _call_handlers  # type: ignore[attr-defined]
     if _levels is not None:
         _set_levels(logging, _levels)
@@ -104,13 +108,15 @@ def _is_handled(logger: Logger, record: LogRecord) -> bool:
 
 
 def _tell_record(record: LogRecord, start: str) -> None:
-    fields = record.__dict__
+    fields: Any = record.__dict__
     exception = None
     if record.exc_info:
         fields = fields.copy()
         exception = _pack_exception(fields)
     try:
-        note = marshal.dumps((0, start, fields, exception, None))
+        # Most have what each has, in the same order: then the values alone say it.
+        packed = tuple(fields.values()) if len(fields) == _usual_length else fields
+        note = marshal.dumps((0, start, packed, exception, None))
     except ValueError:
         fields, more = _plain_fields(record, fields)
         note = marshal.dumps((0, start, fields, exception, more))
