@@ -110,7 +110,7 @@ class Budget:
                 f"{name}={threads} lets each of {self.workers} workers compute with {threads} "
                 f"threads on {have}: unset it, and each gets its share of {self.share}"
             )
-        warn(text, OversubscriptionWarning, stacklevel=4)
+        warn(text, OversubscriptionWarning, stacklevel=3)
 
 
 def limit_loaded(share: int) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import sys
 
+from ._budget import Budget
+
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import ContextVar
     from multiprocessing.context import BaseContext
-
-    from ._budget import Budget
     from typing import Any, Protocol
 
     class Launcher(Protocol):
@@ -51,7 +51,7 @@ def make_launcher(
     initargs: tuple[Any, ...],
     max_tasks_per_child: int | None,
     inherit_context: list[ContextVar[Any]] | None,
-    budget: Budget,
+    budget: Budget | None = None,
 ) -> Launcher:
     """Make the launcher of a pool, which starts nothing that runs code of the user's yet.
 
@@ -63,6 +63,7 @@ def make_launcher(
         `sys.executable` does not name the interpreter.
     """
     _check_tasks_per_child(max_tasks_per_child)
+    budget = budget or Budget(1, 1, is_pinned=False)
     call = None if initializer is None else (initializer, initargs)
     if mp_context is not None:
         is_forked = mp_context.get_start_method(allow_none=False) == "fork"

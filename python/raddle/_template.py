@@ -44,10 +44,13 @@ class Template:
             _, is_over = _native.wait_readable((self._control, self._program))
             if is_over:
                 return
-            request, descriptors = _native.receive_message(self._control)
-            if not request:
-                return
-            self._answer(marshal.loads(request), descriptors)
+            try:
+                request, descriptors = _native.receive_message(self._control)
+                if not request:
+                    return
+                self._answer(marshal.loads(request), descriptors)
+            except ConnectionError:
+                return  # The program has ended without having heard the last reply.
 
     def _reply(self, *reply: Any, handed: Sequence[int] = ()) -> None:
         _native.send_message(self._control, marshal.dumps(reply), handed)

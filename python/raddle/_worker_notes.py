@@ -52,9 +52,22 @@ def follow_logging(logging: ModuleType, *, is_forked: bool = False) -> None:
         follow_logging.kept = handlers  # type: ignore[attr-defined]
     global _usual_length
     _usual_length = len(logging.LogRecord("", 0, "", 0, "", None, None).__dict__)
+    _configure_on_wish_alone(logging)
     logging.Logger.callHandlers = _call_handlers  # type: ignore[attr-defined]
     if _levels is not None:
         _set_levels(logging, _levels)
+
+
+def _configure_on_wish_alone(logging: ModuleType) -> None:
+    """Have ``logging.info()`` and the like not make a handler of their own, as they do without."""
+    configure = logging.basicConfig
+
+    def basicConfig(**kwargs: Any) -> None:  # noqa: N802 - it takes the other's place
+        if kwargs:
+            configure(**kwargs)
+
+    basicConfig.__doc__ = configure.__doc__
+    logging.basicConfig = basicConfig  # type: ignore[attr-defined]
 
 
 def take_levels(levels: bytes) -> None:
