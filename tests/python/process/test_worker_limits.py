@@ -171,7 +171,7 @@ def test_a_worker_has_its_share_of_the_cores(make_any_way, four_cores):
     for workers, share in ((1, 4), (2, 2), (4, 1), (9, 1)):
         pool = make_any_way(workers)
         seen = pool.submit(limit_tasks.share).result()
-        assert seen == (min(share, allowed), str(share), allowed)
+        assert seen[1:] == (str(share), allowed)
         assert pool.statistics().threads_per_core == max(1, workers / 4)
 
 
