@@ -148,6 +148,10 @@ pub enum SubmitError {
     Forked,
     /// There is no worker and the system does not start one.
     NoThread(Arc<str>),
+    /// No function of this name was registered for worker processes.
+    Unregistered(&'static str),
+    /// The arguments of a function cannot be written.
+    Unwritable(Arc<str>),
 }
 
 impl fmt::Display for SubmitError {
@@ -160,6 +164,10 @@ impl fmt::Display for SubmitError {
                  in the child",
             ),
             Self::NoThread(reason) => write!(f, "can't start new thread: {reason}"),
+            Self::Unregistered(name) => {
+                write!(f, "the function {name:?} is not among those that raddle::process::init was told")
+            }
+            Self::Unwritable(reason) => f.write_str(reason),
         }
     }
 }
@@ -184,6 +192,8 @@ pub enum TaskError {
     Failed(Failure),
     /// Its value has been taken already.
     Taken,
+    /// What was sent to a worker process, or came from it, could not be read.
+    Unreadable(String),
     /// It goes on, but the caller cannot wait for it: threads would wait for each other in a circle.
     Deadlock(Deadlock),
 }
@@ -200,6 +210,7 @@ impl fmt::Display for TaskError {
             Self::Panicked(message) => write!(f, "the task panicked: {message}"),
             Self::Cancelled => f.write_str("the task was cancelled before it began"),
             Self::Failed(failure) => failure.fmt(f),
+            Self::Unreadable(why) => write!(f, "it could not be read: {why}"),
             Self::Taken => f.write_str("the task's value has been taken already"),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
         }

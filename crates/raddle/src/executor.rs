@@ -329,6 +329,7 @@ pub(crate) fn run_caught<T>(task: impl FnOnce() -> T) -> Result<T, TaskError> {
 pub(crate) trait Handle<T>: Send + Sync {
     fn cell(&self) -> &FutureCell<Result<T, TaskError>>;
     fn cancel(&self) -> Cancel;
+    fn kill(&self) -> bool;
     fn unlisten(&self, key: ListenerKey);
     fn as_awaited(self: Arc<Self>) -> Arc<dyn Awaited>;
 }
@@ -340,6 +341,10 @@ impl<T: Send + 'static, J: Job<Outcome = Result<T, TaskError>>> Handle<T> for Ta
 
     fn cancel(&self) -> Cancel {
         Self::cancel(self)
+    }
+
+    fn kill(&self) -> bool {
+        Self::kill(self).unwrap_or(false)
     }
 
     fn unlisten(&self, key: ListenerKey) {
@@ -413,6 +418,12 @@ impl<T: Send> Future<T> {
                 true
             }
         }
+    }
+
+    /// Ends the task while it runs in a worker process, and with it the worker. Tells whether it has been ended; a task of
+    /// threads never is.
+    pub fn kill(&self) -> bool {
+        self.handle.kill()
     }
 
     /// Whether the task has ended or was cancelled.

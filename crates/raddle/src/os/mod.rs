@@ -17,6 +17,8 @@ pub(crate) use system::{
 };
 pub use system::{before_exit, is_main_thread, thread_ident};
 pub(crate) use system::{is_by_others, signal_name, watch_forks};
+#[cfg(all(not(loom), feature = "processes"))]
+pub(crate) use system::{ignore_interrupts, wait_child};
 #[cfg(not(loom))]
 pub use system::{memory_file, open_process, signal_process};
 

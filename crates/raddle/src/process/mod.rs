@@ -14,6 +14,10 @@ pub mod claim;
 #[cfg(not(loom))]
 mod crew;
 pub mod doorbell;
+#[cfg(all(not(loom), feature = "processes"))]
+mod executor;
+#[cfg(all(not(loom), feature = "processes"))]
+mod functions;
 #[cfg(not(loom))]
 mod held;
 pub mod launcher;
@@ -40,3 +44,8 @@ mod supervisor;
 pub mod task;
 #[cfg(not(loom))]
 pub mod worker;
+
+#[cfg(all(not(loom), feature = "processes"))]
+pub use executor::{ProcessMap, ProcessPoolExecutor, ProcessView, init};
+#[cfg(all(not(loom), feature = "processes"))]
+pub use functions::{Function, Registered};
