@@ -152,7 +152,8 @@ def log_fault(name: str, pid: int, code: int, stack: str) -> None:
     import logging
 
     logger = logging.getLogger("raddle")
-    if not logger.isEnabledFor(logging.ERROR):
+    # The error of the task says it anyway: a program that has configured nothing is spared it.
+    if not (logger.hasHandlers() and logger.isEnabledFor(logging.ERROR)):
         return
     end = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     message = "worker %s (pid %d) %s; where it was:\n%s"

@@ -43,7 +43,7 @@ const WORKER: &str = "RADDLE_RUST_WORKER";
 /// # Panics
 /// Two functions have one name, or it was called before.
 ///
-/// ```standalone_crate
+/// ```rust,standalone_crate
 /// use raddle::process::{Function, init};
 /// use raddle::ProcessPoolExecutor;
 ///
@@ -163,7 +163,7 @@ impl Launcher for Programs {
 /// [`Failure::Died`](crate::Failure::Died), or is tried again with [`Options::retries`]; one that runs longer than its
 /// [`Options::task_timeout`], or is [killed](Future::kill), is ended with its worker.
 ///
-/// ```standalone_crate
+/// ```rust,standalone_crate
 /// use raddle::process::{Function, init};
 /// use raddle::{Failure, ProcessPoolExecutor, TaskError};
 ///
@@ -248,7 +248,7 @@ impl ProcessPoolExecutor {
     /// # Panics
     /// Where [`try_submit`](Self::try_submit) fails.
     ///
-    /// ```standalone_crate
+    /// ```rust,standalone_crate
     /// use raddle::process::{Function, init};
     ///
     /// static SQUARE: Function<u64, u64> = Function::new("square", |number| number * number);
