@@ -119,7 +119,7 @@ def limit_loaded(share: int) -> None:
     if not loaded:
         return
     try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-not-found,unused-ignore]
+        from threadpoolctl import threadpool_limits  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
         pass  # It comes with scikit-learn; without it they stay as they are.
     else:

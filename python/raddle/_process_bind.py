@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 def _worker_died(
     how: str,
-    facts: tuple[
-        str | None, int, int, tuple[int, int | None, str | None, str | None], int | None
-    ],
+    facts: tuple[str | None, int, int, tuple[int, int | None, str | None, str | None], int | None],
 ) -> WorkerDied:
     from ._process_errors import MemoryLimit, TaskKilled, WorkerDied
 

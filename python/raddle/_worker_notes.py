@@ -62,12 +62,12 @@ def _configure_on_wish_alone(logging: ModuleType) -> None:
     """Have ``logging.info()`` and the like not make a handler of their own, as they do without."""
     configure = logging.basicConfig
 
-    def basicConfig(**kwargs: Any) -> None:  # noqa: N802 - it takes the other's place
+    def basicConfig(**kwargs: Any) -> None:
         if kwargs:
             configure(**kwargs)
 
     basicConfig.__doc__ = configure.__doc__
-    logging.basicConfig = basicConfig  # type: ignore[attr-defined]
+    logging.basicConfig = basicConfig  # type: ignore[attr-defined,unused-ignore]
 
 
 def take_levels(levels: bytes) -> None:

@@ -644,7 +644,12 @@ impl ProcessPoolHandle {
 pub(crate) fn live_process_pools() -> Vec<ProcessPoolHandle> {
     let open = |live: &Live| {
         let levels = Arc::clone(&live.levels);
-        Some(Open { pool: live.pool.upgrade()?, side: live.side.upgrade()?, launcher: live.launcher.upgrade()?, levels })
+        Some(Open {
+            pool: live.pool.upgrade()?,
+            side: live.side.upgrade()?,
+            launcher: live.launcher.upgrade()?,
+            levels,
+        })
     };
     let alive: Vec<_> = pools().iter().filter_map(open).collect();
     // Outside the lock: a pool that is given up here may be the last to hold objects of Python.

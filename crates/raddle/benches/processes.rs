@@ -22,20 +22,20 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use raddle::{Failure, ProcessPoolExecutor};
 use raddle::future::Outcome;
 use raddle::host::ThreadBody;
 use raddle::process::batch::{RemoteBatch, RemoteJob};
 use raddle::process::launcher::{Exit, Launcher, Started};
 use raddle::process::link::Reply;
-use raddle::process::{Function, init};
 use raddle::process::mapping::Mapping;
 use raddle::process::pool::{Plan, ProcessPool};
 use raddle::process::remote::{Ending, Parcel, Parcels, Remote};
 use raddle::process::seat::words_for;
 use raddle::process::task::SendJob;
 use raddle::process::worker::{Handler, end_with, ring_eventfd, serve};
+use raddle::process::{Function, init};
 use raddle::task::{Job, Task};
+use raddle::{Failure, ProcessPoolExecutor};
 
 use measure::{Case, WORKERS};
 

@@ -69,9 +69,7 @@ def test_memory_that_is_shared_does_not_count(make_limited):
 
 
 def test_a_worker_that_cannot_become_ready_within_the_limit_breaks_the_pool(make_limited):
-    pool = make_limited(
-        1, memory_limit=60 * MB, initializer=limit_tasks.hold, initargs=(300 * MB,)
-    )
+    pool = make_limited(1, memory_limit=60 * MB, initializer=limit_tasks.hold, initargs=(300 * MB,))
     assert isinstance(pool.submit(abs, 1).exception(), BrokenProcessPool)
 
 
@@ -175,9 +173,10 @@ def test_a_worker_has_its_share_of_the_cores(make_any_way, four_cores):
         assert pool.statistics().threads_per_core == max(1, workers / 4)
 
 
-def test_what_the_user_has_set_stays(make_default, four_cores, monkeypatch):
+def test_what_the_user_has_set_stays(make_default, raddle, four_cores, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    with pytest.warns(UserWarningOf, match="OMP_NUM_THREADS=3 lets each of 2 workers"):
+    lets = "OMP_NUM_THREADS=3 lets each of 2 workers"
+    with pytest.warns(raddle.OversubscriptionWarning, match=lets):
         pool = make_default(2)
     assert pool.submit(limit_tasks.share).result()[1] == "3"
     assert pool.statistics().threads_per_core == 1.5
@@ -185,9 +184,6 @@ def test_what_the_user_has_set_stays(make_default, four_cores, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert make_default(1).statistics().threads_per_core == 1
-
-
-UserWarningOf = RuntimeWarning
 
 
 def test_a_pool_made_in_a_worker_has_as_many_workers_as_its_share(make_default):

@@ -1,10 +1,8 @@
-"""Log records, warnings and prints of workers: they arrive in the program, in order, before the result."""
+"""Log records, warnings and prints of workers: they arrive, in order, before the result."""
 
 import logging
 import logging.config
 import os
-import pickle
-import signal
 import subprocess
 import sys
 import textwrap
@@ -159,7 +157,9 @@ def test_a_configuration_by_dict_is_heeded(tmp_path):
         import logging.config
         logging.config.dictConfig({{
             "version": 1,
-            "formatters": {{"f": {{"format": "%(processName)s %(levelname)s %(name)s %(message)s"}}}},
+            "formatters": {{"f": {{
+                "format": "%(processName)s %(levelname)s %(name)s %(message)s"
+            }}}},
             "handlers": {{"file": {{"class": "logging.FileHandler", "filename": {str(path)!r},
                                     "formatter": "f"}}}},
             "root": {{"level": "WARNING", "handlers": ["file"]}},
@@ -201,7 +201,7 @@ def test_a_program_that_configures_nothing_shows_warnings_and_worse():
 def test_nothing_is_lost_and_the_order_is_kept(make_default, caplog, end):
     caplog.set_level(logging.INFO)
     futures = [make_default(2).submit(record_tasks.log_many, 3_000, end) for _ in range(2)]
-    pids = {future.exception() and future.exception().pid or future.result() for future in futures}
+    pids = {error.pid if (error := one.exception()) else one.result() for one in futures}
     of_pid = {}
     for record in caplog.records:
         of_pid.setdefault(record.process, []).append(record.args[0])
@@ -395,9 +395,3 @@ def run(source):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
-
-
-def test_memory_limit_travels(raddle):
-    error = raddle.MemoryLimit("f(1)", 2, 3, 4 << 20, 5 << 20)
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
-    assert signal.SIGKILL.name == error.signal

@@ -348,7 +348,8 @@ impl ProcessView<'_> {
             return Err(SubmitError::Unregistered(name));
         }
         let bytes = functions::encode(name, arguments);
-        let bytes = bytes.map_err(|error| SubmitError::Unwritable(format!("the arguments of {name}: {error}").into()))?;
+        let bytes =
+            bytes.map_err(|error| SubmitError::Unwritable(format!("the arguments of {name}: {error}").into()))?;
         let task = Arc::new(Task::new(Call(PhantomData), self.options.clone()));
         self.executor.pool.submit_task(&task, Some(Parcel { bytes, needs: None }))?;
         Ok(Future::of_task(task))

@@ -249,7 +249,8 @@ impl ProcessPool {
         let is_dead = |worker: &Worker| worker.process.as_ref().is_some_and(|process| process.pid == pid);
         let seat = crew.seats.iter().position(|worker| worker.as_ref().is_some_and(is_dead))?;
         let (worker, calls) = crew.seats[seat].take()?.into_remains();
-        let was_ended = matches!(worker.doom, Some(Doom::Killed(_) | Doom::Overran(_) | Doom::Outgrew(_) | Doom::Dismissed));
+        let was_ended =
+            matches!(worker.doom, Some(Doom::Killed(_) | Doom::Overran(_) | Doom::Outgrew(_) | Doom::Dismissed));
         let (mut lost, mut unbegun) = (Vec::new(), Vec::new());
         for (mut call, is_begun) in calls {
             let is_next = lost.is_empty() && unbegun.is_empty() && !was_ended && worker.is_ready;
