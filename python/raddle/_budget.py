@@ -71,6 +71,11 @@ class Budget:
                 environ[name] = share
         environ[SHARE] = share
 
+    def is_told(self, environ: dict[str, str]) -> bool:
+        """Tell whether the user has said how many threads there are to be."""
+        before = environ.get(SHARE)
+        return any(environ.get(name, before) != before for name in THREAD_VARIABLES)
+
     def cores_of(self, seat: int, cores: list[int]) -> list[int]:
         """Return the cores, of these, on which the worker of a seat may run."""
         if not self.is_pinned:
@@ -115,8 +120,7 @@ class Budget:
 
 def limit_loaded(share: int) -> None:
     """Hold libraries to a share that were loaded before their variables were set."""
-    loaded = [name for name in _LIBRARIES if name in sys.modules]
-    if not loaded:
+    if not any(name in sys.modules for name in _LIBRARIES):
         return
     try:
         from threadpoolctl import threadpool_limits  # type: ignore[import-not-found,import-untyped,unused-ignore]

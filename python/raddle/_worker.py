@@ -168,7 +168,8 @@ def _keep_to(budget: Budget, seat: int) -> None:
     for name, value in environ.items():
         if before.get(name) != value:
             os.environ[name] = value
-    limit_loaded(budget.share)
+    if not budget.is_told(before):
+        limit_loaded(budget.share)
     if budget.is_pinned:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, budget.cores_of(seat, cores))

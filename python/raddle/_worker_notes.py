@@ -31,6 +31,7 @@ _named: set[str] = set()
 _usual_length = 0
 #: Handlers that the worker was forked with: the program has them too.
 _inherited: set[int] = set()
+_inherited_handlers: list[object] = []
 
 
 def follow_logging(logging: ModuleType, *, is_forked: bool = False) -> None:
@@ -49,11 +50,11 @@ def follow_logging(logging: ModuleType, *, is_forked: bool = False) -> None:
         handlers = [each for logger in loggers for each in getattr(logger, "handlers", ())]
         _inherited.update(map(id, handlers))
         # They must not come to be others'.
-        follow_logging.kept = handlers  # type: ignore[attr-defined]
+        _inherited_handlers.extend(handlers)
     global _usual_length
     _usual_length = len(logging.LogRecord("", 0, "", 0, "", None, None).__dict__)
     _configure_on_wish_alone(logging)
-    logging.Logger.callHandlers = _call_handlers  # type: ignore[attr-defined]
+    logging.Logger.callHandlers = _call_handlers
     if _levels is not None:
         _set_levels(logging, _levels)
 

@@ -1,8 +1,8 @@
 //! What a pool of processes asks of the world in which it lives: to start workers, and to tell how they ended.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use super::notes::Note;
 use crate::host::ThreadBody;
 
 /// How a worker's process ended.
@@ -23,6 +23,19 @@ pub struct Started {
     pub pid: u32,
     /// A descriptor that can be read when it has ended; `None`: the process is to be asked for by its number.
     pub watch: Option<OwnedFd>,
+}
+
+/// What a worker has told besides its replies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The number of the worker in its pool.
+    pub worker: usize,
+    /// Its process id, if it has been started.
+    pub pid: Option<u32>,
+    /// The label of the task that it ran, if that had one.
+    pub label: Option<Arc<str>>,
+    /// What it tells.
+    pub bytes: Vec<u8>,
 }
 
 /// Starts the processes of a pool. Called on the thread that supervises the pool, but where something else is said.

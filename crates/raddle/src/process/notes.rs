@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::doorbell::{Doorbell, Rung};
+pub use super::launcher::Note;
 use super::mapping::{Part, SharedBell};
 use super::ring::{Header, Outgoing, Producer};
 use crate::os;
@@ -24,19 +25,6 @@ const QUIET: Duration = Duration::from_micros(500);
 pub(crate) const LOOK: Duration = Duration::from_millis(1);
 /// Until the next try when there is no room: the program is behind.
 const NO_ROOM: Duration = Duration::from_micros(100);
-
-/// A note, as the program gets it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// The number of the worker in its pool.
-    pub worker: usize,
-    /// Its process id, if it has been started.
-    pub pid: Option<u32>,
-    /// The label of the task that it ran, if that had one.
-    pub label: Option<Arc<str>>,
-    /// What it tells.
-    pub bytes: Vec<u8>,
-}
 
 /// The worker's end: it can be cloned, and used by any thread.
 #[derive(Clone)]
