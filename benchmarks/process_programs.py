@@ -15,7 +15,7 @@ from benchmarks.measure import compile_package, timed
 from benchmarks.model import FUTURES, RADDLE, Case, Sample, Scale, Setup, Target
 
 SILENT = "raddle, no logging"
-RECORDS = 20_000
+RECORDS = 100_000
 TASKS = 200_000
 NESTED_SUM = 1_000_000
 

@@ -46,26 +46,30 @@ class Template:
     def __init__(self) -> None:
         self._executable = _find_interpreter()
         self._control, theirs = _native.channel()
+        #: Of one that was forked for a worker the number is not known: it ends with its socket.
+        self._pid, self._process = 0, -1
         #: Held from a request to its reply; the collector may run `close` of a launcher within.
         self._lock = _thread.RLock()
         self._requests = 0
         try:
-            self._pid = _spawn(self._executable, theirs)
+            if not _fork_of_own(self._executable, theirs):
+                self._pid = _spawn(self._executable, theirs)
         except BaseException:
             os.close(self._control)
             raise
         finally:
             os.close(theirs)
-        self._process = _native.open_process(self._pid)
+        if self._pid:
+            self._process = _native.open_process(self._pid)
         #: How many pools use it.
         self.users = 0
         #: What it has inherited.
-        self.inherited = _inheritance()
+        self.inherited = _inheritance(0)
 
     def is_fit(self) -> bool:
         """Tell whether a template that was made now would be as this one."""
         is_same_program = self._executable == _find_interpreter()
-        return is_same_program and _is_same(self.inherited, _inheritance())
+        return is_same_program and _is_same(self.inherited, _inheritance(0))
 
     def tell(self, *message: Any, descriptors: tuple[int, ...] = ()) -> None:
         """Send what has no reply; if the template is gone the next question finds it out."""
@@ -110,8 +114,9 @@ class Template:
     def end(self) -> None:
         """End the process, and with it every worker that is left."""
         try:
-            _native.signal_process(self._process, _signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            if self._pid:
+                _native.signal_process(self._process, _signal.SIGKILL)
+                os.waitpid(self._pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass  # Somebody else has waited for it.
         with self._lock:
@@ -127,7 +132,29 @@ class Template:
         control, self._control = self._control, -1
         if control >= 0:
             os.close(control)
+        if self._process >= 0:
             os.close(self._process)
+            self._process = -1
+
+
+def _fork_of_own(executable: str, control: int) -> bool:
+    """In a worker, have its own template fork another; tell whether that is done.
+
+    A fork takes a hundredth of the time of a new interpreter, and is the same unless the worker has
+    changed what it has inherited.
+    """
+    worker = sys.modules.get("raddle._worker")
+    asked = getattr(worker, "template_socket", -1)
+    if asked < 0 or worker.worker_pid != os.getpid():  # type: ignore[union-attr]
+        return False
+    try:
+        is_same = _is_same(_inheritance(os.getppid()), _inheritance(0))
+        if executable != sys.executable or not is_same:
+            return False
+        _native.send_message(asked, b"template", (control,))
+    except OSError:
+        return False
+    return True
 
 
 def _find_interpreter() -> str:
@@ -193,16 +220,15 @@ def interpreter_flags() -> list[str]:
     return words
 
 
-def _inheritance() -> tuple[object, ...]:
-    """Return what a process inherits from its parent for good, and a worker is not told."""
+def _inheritance(process: int) -> tuple[object, ...]:
+    """Return what the children of a process, 0 is this one, inherit for good and are not told."""
+    folder = f"/proc/{process or 'self'}"
     return (
-        os.getresuid(),
-        os.getresgid(),
-        os.getsid(0),
-        os.getpgrp(),
-        os.nice(0),
-        _read("/proc/self/limits"),
-        _read("/proc/self/status"),
+        os.getsid(process),
+        os.getpgid(process),
+        os.getpriority(os.PRIO_PROCESS, process),
+        _read(f"{folder}/limits"),
+        _read(f"{folder}/status"),
     )
 
 
@@ -214,7 +240,7 @@ def _is_same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
 
 def _lasting(status: object) -> list[str]:
     """Return the lines of a process's status that tell of what its children inherit."""
-    names = ("Umask:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:")
+    names = ("Umask:", "Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:")
     return [line for line in str(status).splitlines() if line.startswith(names)]
 
 

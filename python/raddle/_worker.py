@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ._budget import Budget
     from ._launch_process import Handed
 
+#: By what a worker asks its template for one of its own, and which worker it is that may.
+template_socket = -1
+worker_pid = 0
+
 #: The exit code of a worker that could not go on, when it has said why.
 FAILED = 1
 
@@ -77,6 +81,7 @@ def read_file(descriptor: int) -> bytes:
 def run_forked(
     given: list[int],
     template: int,
+    socket: int,
     stack: int,
     seat: int,
     number: int,
@@ -84,6 +89,8 @@ def run_forked(
     authkey: bytes,
 ) -> int:
     """Serve as a child of the template, until the end; the exit code."""
+    global template_socket, worker_pid
+    template_socket, worker_pid = socket, os.getpid()
     _native.die_with_parent(template)
     described, folder, out, error, mapping, bell = given
     setup = Setup(read_file(described))

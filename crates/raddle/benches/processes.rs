@@ -237,6 +237,10 @@ impl Pools {
         let echo = start_worker(&[theirs.as_raw_fd()]).expect("this program can be started once more");
         let functions = ProcessPoolExecutor::new(WORKERS).expect("the system gives memory");
         let procspawn = procspawn::Pool::new(WORKERS).expect("this program can be started once more");
+        // Both have their processes when the first figure is taken.
+        let warm: Vec<_> = (0..100).map(|number| functions.submit(&ECHO, number)).collect();
+        assert!(warm.into_iter().all(|future| future.result().is_ok()));
+        assert!(procspawn.spawn((), |()| ()).join().is_ok());
         Self { pool, socket: Mutex::new(mine), echo, functions, procspawn }
     }
 

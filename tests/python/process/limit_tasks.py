@@ -84,3 +84,24 @@ def nest_too_many() -> int:
 
     with raddle.ProcessPoolExecutor(raddle.cpu_count() + 1) as pool:
         return pool.submit(os.getpid).result()
+
+
+def template_of_own() -> tuple[int, int]:
+    """The process that starts workers for the program, and that for a pool of this task's."""
+    import raddle
+
+    with raddle.ProcessPoolExecutor(1) as pool:
+        return os.getppid(), pool.submit(os.getppid).result()
+
+
+#: A pool that a task leaves open.
+pools: list[Any] = []
+
+
+def keep_a_pool() -> tuple[int, str]:
+    import raddle
+
+    pools.append(raddle.ProcessPoolExecutor(1))
+    template = pools[0].submit(os.getppid).result()
+    with open(f"/proc/{template}/cmdline") as file:
+        return template, file.read()

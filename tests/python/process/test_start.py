@@ -277,13 +277,14 @@ def test_a_worker_holds_only_what_is_its_own(make: Make) -> None:
     kinds = [
         re.sub(r":\[\d+\]| \(deleted\)", "", what) for n, what in held if n not in bequeathed()
     ]
-    # Its stack, the mapping, the bell, the line to this test, and what multiprocessing calls the
-    # parent's sentinel, because the module of this line imports it.
+    # Its stack, the mapping, the bell, the line to the template and that to this test, and what
+    # multiprocessing calls the parent's sentinel, because the module of this line imports it.
     wanted = [
         "/memfd:raddle",
         "/memfd:test",
         "anon_inode:[eventfd]",
         "anon_inode:[pidfd]",
+        "socket",
         "socket",
     ]
     assert sorted(kinds) == wanted

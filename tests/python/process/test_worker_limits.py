@@ -204,6 +204,28 @@ def test_nested_pools_end(make_default):
     assert [future.result() for future in futures] == [list(range(200, 0, -1))] * 4
 
 
+def test_the_template_of_a_worker_is_forked_and_ends_with_it(make_default):
+    outer, inner = make_default(1).submit(limit_tasks.template_of_own).result()
+    assert inner != outer
+    # It is a fork of the other, not a new interpreter.
+    with open(f"/proc/{outer}/cmdline") as file:
+        command = file.read()
+    kept = make_default(1)
+    inner, told = kept.submit(limit_tasks.keep_a_pool).result()
+    assert told == command
+    os.kill(kept.submit(os.getpid).result(), signal.SIGKILL)
+    wait_until(lambda: not is_alive(inner))
+
+
+def is_alive(pid):
+    """Whether a process runs: one that waits to be waited for does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_blas_computes_with_the_share(make_any_way, monkeypatch):
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
