@@ -2,8 +2,9 @@
 
 A process of its own, so that a program with threads never forks; loaded once, so that a worker
 costs a fork of a small process. It has one thread, runs no code of the user's, and takes its
-requests from a socket. It ends when the program does: at the end of the socket, or of the program,
-of which a forked child may hold the socket too. When it ends the system kills its workers.
+requests from a socket. For a worker that has a pool of its own it forks another. It ends when the
+program does: at the end of the socket, or of the program, of which a forked child may hold the
+socket too. When it ends the system kills its workers.
 """
 
 from __future__ import annotations

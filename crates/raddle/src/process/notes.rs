@@ -4,8 +4,8 @@
 //! program holds: it arrives even if the worker is killed at the next instruction. The program reads a worker's notes before
 //! each of its replies, so that what a task has told is known when its result is.
 //!
-//! A writer rings seldom, for the program looks again a while after each note that it has found: see [`QUIET`] and
-//! [`LOOK`]. Invariant: `QUIET` is shorter than `LOOK`, and is counted from before the note that is rung for was written.
+//! A writer rings seldom, for the program looks again a while after each note that it has found: see `QUIET` and
+//! `LOOK`. Invariant: `QUIET` is shorter than `LOOK`, and is counted from before the note that is rung for was written.
 
 use std::fmt;
 use std::sync::Arc;

@@ -32,7 +32,7 @@ pub trait Handler {
     }
 
     /// Keeps something under a number, for the tasks that come after it. What has the number
-    /// [`ANNOUNCEMENT`](super::link::ANNOUNCEMENT) is what the program says to all its workers, and comes before `start`.
+    /// [`ANNOUNCEMENT`] is what the program says to all its workers, and comes before `start`.
     fn define(&mut self, number: u64, bytes: Vec<u8>);
 
     /// Drops what was kept under a number.
