@@ -16,6 +16,8 @@ from benchmarks.load import busy_processes
 from benchmarks.measure import compile_package, timed
 from benchmarks.model import FUTURES, PLAIN, RADDLE, Case, Sample, Scale, Setup, Target
 from benchmarks.process_contenders import JOBLIB, LOKY, MPIRE, NO_SPIN, POOL
+from benchmarks.process_programs import CASES as PROGRAM_CASES
+from benchmarks.process_programs import SILENT
 from benchmarks.process_tasks import right_sum
 
 WORKERS = 2
@@ -24,7 +26,7 @@ THREADS = "threads"
 PEERS = (FUTURES, POOL, LOKY, JOBLIB, MPIRE)
 MAPPING = (RADDLE, *PEERS)
 SUBMITTING = (RADDLE, FUTURES, POOL, LOKY, MPIRE)
-COLUMNS = (*MAPPING, FORKSERVER, NO_SPIN, THREADS, PLAIN)
+COLUMNS = (*MAPPING, FORKSERVER, NO_SPIN, SILENT, THREADS, PLAIN)
 
 #: The tasks of one call, so that a call takes tenths of a second in each contender.
 COUNTS = {RADDLE: 100_000, FUTURES: 2_000, POOL: 8_000, LOKY: 2_000, JOBLIB: 2_000, MPIRE: 4_000}
@@ -292,6 +294,7 @@ CASES = [
         "ms a call",
         note=ONLY_SUMS,
     ),
+    *PROGRAM_CASES,
 ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from benchmarks.measure import ROOT
 from benchmarks.model import MICROSECONDS_A_TASK, RADDLE, Result, Target
 
-COLUMNS = (RADDLE, "rayon", "tokio", "socket")
+COLUMNS = (RADDLE, "rayon", "tokio", "socket", "procspawn")
 BENCHES = ("threads", "processes")
 WITHIN_TWICE = Target(0.5, peers=["rayon", "tokio"])
 TITLES = {
@@ -19,6 +19,7 @@ TITLES = {
     "map": "map of 1,000,000 numbers, 2 workers",
     "process-submit-all": "submit 100,000 echoes to processes, then read all results, 2 workers",
     "process-one-by-one": "submit one echo to a process, read its result, submit the next",
+    "process-function": "run one registered function in a process, read its result, run the next",
     "process-map": "map of 1,000,000 numbers over processes, 2 workers",
 }
 NOTES = {
@@ -27,6 +28,7 @@ NOTES = {
     "map": "rayon: par_iter, which splits the range and makes no task of an item.",
     "process-submit-all": "Eight bytes a task, there and back.",
     "process-one-by-one": "socket: the same bytes written to one process and read from it.",
+    "process-function": "procspawn: its pool of two processes, one call at a time.",
     "process-map": "Each number is a task.",
 }
 TARGETS = {"submit-all": WITHIN_TWICE, "one-by-one": WITHIN_TWICE}

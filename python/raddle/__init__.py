@@ -29,6 +29,7 @@ from importlib import import_module
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._budget import OversubscriptionWarning
     from ._cores import cpu_count
     from ._deadlock import DeadlockError, DeadlockLink
     from ._download import Download, download
@@ -71,7 +72,13 @@ if TYPE_CHECKING:
     from ._headers import Headers
     from ._locks import Counter, Lock, RLock
     from ._native import __version__
-    from ._process_errors import BrokenProcessPool, TaskKilled, UnpicklingFailed, WorkerDied
+    from ._process_errors import (
+        BrokenProcessPool,
+        MemoryLimit,
+        TaskKilled,
+        UnpicklingFailed,
+        WorkerDied,
+    )
     from ._processes import ProcessExecutorView, ProcessPoolExecutor
     from ._raddle_error import RaddleError
     from ._request import Request, Timeout
@@ -110,6 +117,8 @@ __all__ = [
     "InvalidURL",
     "Lock",
     "LockStatistics",
+    "MemoryLimit",
+    "OversubscriptionWarning",
     "ProcessExecutorView",
     "ProcessPoolExecutor",
     "RLock",
@@ -143,6 +152,7 @@ __all__ = [
 #: Where each public name lives. The modules load `concurrent.futures` and `logging`, which take
 #: longer than all the rest.
 _HOMES = {
+    "_budget": ("OversubscriptionWarning",),
     "_cores": ("cpu_count",),
     "_download": ("Download", "download"),
     "_fetch": ("Response", "fetch", "get"),
@@ -166,7 +176,13 @@ _HOMES = {
     ),
     "_fetch_iter": ("FetchIterator", "fetch_iter"),
     "_headers": ("Headers",),
-    "_process_errors": ("BrokenProcessPool", "TaskKilled", "UnpicklingFailed", "WorkerDied"),
+    "_process_errors": (
+        "BrokenProcessPool",
+        "MemoryLimit",
+        "TaskKilled",
+        "UnpicklingFailed",
+        "WorkerDied",
+    ),
     "_processes": ("ProcessExecutorView", "ProcessPoolExecutor"),
     "_raddle_error": ("RaddleError",),
     "_request": ("Request", "Timeout"),

@@ -19,7 +19,7 @@ def cpu_count() -> int:
 
     The smaller of two: the cores on which it may run (its affinity), and the time that the control
     groups it is in grant it, in cores, rounded up. A program in a container that was given two of
-    64 cores gets 2.
+    64 cores gets 2. In a worker of a `ProcessPoolExecutor` it is the worker's share of these.
 
     Returns
     -------
@@ -52,7 +52,9 @@ def cpu_count() -> int:
     override = _override()
     if override is not None:
         return override
-    return limited(len(os.sched_getaffinity(0)), "/")
+    share = os.environ.get("RADDLE_CORES", "")
+    cores = limited(len(os.sched_getaffinity(0)), "/")
+    return max(1, min(cores, int(share))) if share.isdecimal() else cores
 
 
 def _override() -> int | None:

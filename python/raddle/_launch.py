@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sys
 
+from ._budget import Budget
+
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def make_launcher(
     initargs: tuple[Any, ...],
     max_tasks_per_child: int | None,
     inherit_context: list[ContextVar[Any]] | None,
+    budget: Budget | None = None,
 ) -> Launcher:
     """Make the launcher of a pool, which starts nothing that runs code of the user's yet.
 
@@ -60,6 +63,7 @@ def make_launcher(
         `sys.executable` does not name the interpreter.
     """
     _check_tasks_per_child(max_tasks_per_child)
+    budget = budget or Budget(1, 1, is_pinned=False)
     call = None if initializer is None else (initializer, initargs)
     if mp_context is not None:
         is_forked = mp_context.get_start_method(allow_none=False) == "fork"
@@ -70,15 +74,15 @@ def make_launcher(
                 "'forkserver' or 'spawn' context"
             )
         names = _names_of(inherit_context, has_main=True)
-        return _process_launcher(mp_context, call, names, by_value=False)
+        return _process_launcher(mp_context, call, names, budget, by_value=False)
     pickle = None
     if call is not None:
         pickle = _pickled(call)
         if pickle is None:
             method = "fork" if max_tasks_per_child is None else "spawn"
             names = _names_of(inherit_context, has_main=True)
-            return _process_launcher(_context(method), call, names, by_value=True)
-    return _template_launcher(pickle, _names_of(inherit_context, has_main=False))
+            return _process_launcher(_context(method), call, names, budget, by_value=True)
+    return _template_launcher(pickle, _names_of(inherit_context, has_main=False), budget)
 
 
 def _check_tasks_per_child(number: object) -> None:
@@ -94,12 +98,13 @@ def _process_launcher(
     context: BaseContext,
     call: tuple[Any, ...] | None,
     names: list[tuple[str, str]],
+    budget: Budget,
     *,
     by_value: bool,
 ) -> Launcher:
     from ._launch_process import ProcessLauncher
 
-    return ProcessLauncher(context, call, names, by_value=by_value)
+    return ProcessLauncher(context, call, names, budget, by_value=by_value)
 
 
 def _context(method: str) -> BaseContext:
@@ -108,7 +113,9 @@ def _context(method: str) -> BaseContext:
     return get_context(method)
 
 
-def _template_launcher(initializer: bytes | None, variables: list[tuple[str, str]]) -> Launcher:
+def _template_launcher(
+    initializer: bytes | None, variables: list[tuple[str, str]], budget: Budget
+) -> Launcher:
     from ._template_process import acquire, release
 
     template = acquire()
@@ -116,9 +123,9 @@ def _template_launcher(initializer: bytes | None, variables: list[tuple[str, str
         # Loaded while the template starts.
         from ._launch_template import TemplateLauncher
     except BaseException:
-        release()
+        release(template)
         raise
-    return TemplateLauncher(template, initializer, variables)
+    return TemplateLauncher(template, initializer, variables, budget)
 
 
 def _pickled(call: tuple[Any, ...]) -> bytes | None:

@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from . import _native, _worker
+from ._budget import Budget
 
 
 class _Handle(Protocol):
@@ -38,6 +39,12 @@ def _receive(handle: _Handle) -> Handed:
     return Handed(handle.detach())
 
 
+def _worker_fault(name: str, pid: int, code: int, stack: str) -> None:
+    from ._notes import log_fault
+
+    log_fault(name, pid, code, stack)
+
+
 class ProcessLauncher:
     """Starts workers as processes of a context of `multiprocessing`."""
 
@@ -46,6 +53,7 @@ class ProcessLauncher:
         context: BaseContext,
         initializer: tuple[Any, ...] | None,
         variables: list[tuple[str, str]],
+        budget: Budget,
         *,
         by_value: bool,
     ) -> None:
@@ -57,6 +65,7 @@ class ProcessLauncher:
         self._context = context
         self._initializer = initializer
         self._variables = variables
+        self._budget = budget
         self.by_value = by_value
         self._method = context.get_start_method(allow_none=False)
         #: What is forked is forked before the program has one more thread.
@@ -79,9 +88,10 @@ class ProcessLauncher:
         stack = _native.memory_file()
         program = os.getpid()
         descriptors = (Handed(mapping), Handed(bell), Handed(stack))
-        details = (program, seat, number, words, self._initializer, self._variables, self.by_value)
+        details = (program, seat, number, words, self._initializer, self._variables)
+        ways = (self.by_value, self._budget, self._method == "fork")
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=_worker.run_process, args=(*descriptors, *details)
+            target=_worker.run_process, args=(*descriptors, *details, *ways)
         )
         try:
             self._start_uninterrupted(process)
@@ -127,6 +137,8 @@ class ProcessLauncher:
         text = _worker.read_file(stack).decode("utf-8", "replace")
         os.close(stack)
         code = process.exitcode
+        if text:
+            _worker_fault(process.name, pid, code or 0, text)
         # None: whoever waited for it first kept what he was told.
         return 255 if code is None else code, memory, text or None
 

@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._budget import Budget
+
 
 class WorkerProcess:
     """One worker, as `multiprocessing.Process` shows its processes."""
@@ -104,6 +106,7 @@ class TemplateLauncher:
         template: Template,
         initializer: bytes | None,
         variables: list[tuple[str, str]],
+        budget: Budget,
     ) -> None:
         # It is ours from here on: `close` gives it back.
         self._template: Template | None = template
@@ -116,7 +119,7 @@ class TemplateLauncher:
         self._program = os.getpid()
         described = _native.memory_file()
         self._handed = (described, _folder(), _duplicate_stream(1), _duplicate_stream(2))
-        _write(described, describe_program(initializer, variables))
+        _write(described, describe_program(initializer, variables, budget))
 
     def __del__(self) -> None:
         # A pool that was never used, or could not be made. One that was used closes this itself,
@@ -168,6 +171,11 @@ class TemplateLauncher:
         process = self.processes.pop(pid)
         end = process.reap()
         process.forget()
+        code, _, stack = end
+        if stack and "logging" in sys.modules:
+            from ._notes import log_fault
+
+            log_fault(process.name, pid, code, stack)
         return end
 
     def close(self) -> None:
@@ -180,7 +188,7 @@ class TemplateLauncher:
             os.close(descriptor)
         if self._program == os.getpid():
             template.tell("close", id(self))
-            release()
+            release(template)
 
 
 def _adopt(template: Template, pid: int, number: int, descriptors: list[int]) -> WorkerProcess:

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BrokenProcessPool", "TaskKilled", "UnpicklingFailed", "WorkerDied"]
+__all__ = ["BrokenProcessPool", "MemoryLimit", "TaskKilled", "UnpicklingFailed", "WorkerDied"]
 
 
 class UnpicklingFailed(RaddleError, BrokenProcessPool):
@@ -197,6 +197,50 @@ class TaskKilled(WorkerDied):
         task = "the task" if self.task is None else self.task
         ended = f"and with it worker {self.worker} (pid {self.pid})"
         return f"{task} was ended by future.kill(), {ended}{rest}"
+
+
+class MemoryLimit(WorkerDied, MemoryError):
+    """The task had its worker hold more memory than `memory_limit`, and the worker was ended.
+
+    Attributes
+    ----------
+    limit : int
+        How many bytes it was allowed to hold.
+    peak_memory : int or None
+        How many it was seen to hold at most.
+
+    Examples
+    --------
+    >>> from raddle import MemoryLimit
+    >>> print(MemoryLimit("load('a.csv')", 0, 41, 2 << 30, 2255 << 20))
+    load('a.csv') went beyond the memory limit of 2.0 GB: worker 0 (pid 41) held 2.2 GB and \
+was ended; the other tasks go on
+    """
+
+    limit: int
+
+    def __init__(
+        self,
+        task: str | None,
+        worker: int,
+        pid: int,
+        limit: int,
+        peak_memory: int | None = None,
+    ) -> None:
+        self.limit = limit
+        super().__init__(task, worker, pid, signal="SIGKILL", peak_memory=peak_memory)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        args = (self.task, self.worker, self.pid, self.limit, self.peak_memory)
+        return type(self), args, self.__dict__
+
+    def _told(self) -> str:
+        task = "the task" if self.task is None else self.task
+        held = "more" if self.peak_memory is None else _size(self.peak_memory)
+        return (
+            f"{task} went beyond the memory limit of {_size(self.limit)}: worker {self.worker} "
+            f"(pid {self.pid}) held {held} and was ended; {self._rest}"
+        )
 
 
 def _size(count: int) -> str:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec, Self
 
+    from ._statistics import Statistics
+
     P = ParamSpec("P")
     T = TypeVar("T")
 
@@ -118,6 +120,16 @@ class _ProcessExecutor(BaseExecutor):
             self.shutdown(wait=True)
         return None
 
+    def statistics(self) -> Statistics:
+        """Tell what the executor has done so far: a `Statistics`."""
+        from ._statistics import Statistics
+
+        figures = self._process_pool().statistics()
+        return Statistics(*figures, threads_per_core=self._demand())
+
+    def _demand(self) -> float:
+        raise NotImplementedError
+
     def _process_pool(self) -> _native.ProcessPoolHandle:
         raise NotImplementedError
 
@@ -191,6 +203,15 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
     on_crash : {"isolate", "break"}
         Whether the death of a worker fails only the task that it ran, or, as in the standard
         library, breaks the pool.
+    memory_limit : int or str, optional
+        How much memory a worker may hold for itself, in bytes or as ``"2 GB"`` (1 GB is 1024 MB):
+        the task that has it hold more fails with `MemoryLimit`, and the worker is replaced. What
+        it shares with other processes does not count. Looked at every 20 ms.
+    idle_timeout : float, optional
+        Seconds after which a worker that has nothing to do ends; a new one is started when it is
+        needed.
+    pin : bool
+        Whether each worker runs only on its share of the cores.
 
     Raises
     ------
@@ -201,6 +222,13 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
     -----
     `task_timeout`, `retries`, `retry_on` and `label` can also be given for some tasks only: see
     `options`.
+
+    Log records of the workers, from the levels on that are set in the program, go to the program's
+    loggers, with `worker` (a number) and `task` (the label) as further attributes, before the
+    result of the task is there; so do warnings. What a handler of the worker's own takes is not
+    told again. Handlers run on the thread that supervises the pool, as callbacks do.
+    Each worker may use its share of the cores: variables such as ``OMP_NUM_THREADS`` that the user
+    has not set say so to its libraries, and `cpu_count` to pools that it makes.
 
     Examples
     --------
@@ -227,22 +255,30 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
         label: str | None = None,
         inherit_context: list[ContextVar[Any]] | None = None,
         on_crash: Literal["isolate", "break"] = "isolate",
+        memory_limit: int | str | None = None,
+        idle_timeout: float | None = None,
+        pin: bool = False,
     ) -> None:
+        from ._budget import Budget
         from ._cores import cpu_count
         from ._launch import make_launcher
 
-        self._max_workers = cpu_count() if max_workers is None else check_max_workers(max_workers)
+        cores = cpu_count()
+        self._max_workers = cores if max_workers is None else check_max_workers(max_workers)
         check_initializer(initializer)
         if on_crash not in ("isolate", "break"):
             raise ValueError(f'on_crash must be "isolate" or "break", not {on_crash!r}')
         variables = _check_variables(inherit_context)
+        limits = _check_limits(memory_limit, idle_timeout)
+        self._budget = Budget(self._max_workers, cores, is_pinned=bool(pin))
+        self._budget.warn_of_excess()
         self._policy = make_policy(Policy(), task_timeout, retries, retry_on, label)
         self._given_context = mp_context
         self._max_tasks_per_child = max_tasks_per_child
         self._initializer = initializer
         self._initargs = initargs
         self._launcher = make_launcher(
-            mp_context, initializer, tuple(initargs), max_tasks_per_child, variables
+            mp_context, initializer, tuple(initargs), max_tasks_per_child, variables, self._budget
         )
         self._open(
             self._launcher,
@@ -253,6 +289,7 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
             variables,
             f"ProcessPoolExecutor-{next(self._numbers)}",
             self._policy,
+            limits,
         )
 
     if TYPE_CHECKING:
@@ -317,6 +354,9 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
 
     def _process_pool(self) -> _native.ProcessPoolHandle:
         return self._handle()
+
+    def _demand(self) -> float:
+        return self._budget.demand()
 
     # What follows is private in the standard library, and reached for all the same.
 
@@ -391,9 +431,23 @@ class ProcessExecutorView(_native.ProcessView, _ProcessExecutor):
     def _process_pool(self) -> _native.ProcessPoolHandle:
         return self._executor._handle()
 
+    def _demand(self) -> float:
+        return self._executor._demand()
+
     def _is_submit_ours(self) -> bool:
         is_own = type(self).submit is _native.ProcessView.submit and "submit" not in self.__dict__
         return is_own and self._executor._is_submit_ours()
+
+
+def _check_limits(memory: object, idle: object) -> tuple[int | None, float | None]:
+    if memory is None and idle is None:
+        return None, None
+    from ._limits import check_idle_timeout, check_memory_limit
+
+    return (
+        None if memory is None else check_memory_limit(memory),
+        None if idle is None else check_idle_timeout(idle),
+    )
 
 
 def _check_variables(variables: object) -> list[ContextVar[Any]]:

@@ -14,10 +14,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._budget import Budget
+
     Names = list[tuple[str, str]]
 
 
-def describe_program(initializer: bytes | None, variables: Names) -> bytes:
+def describe_program(initializer: bytes | None, variables: Names, budget: Budget) -> bytes:
     """Describe this program as it is now, for its workers.
 
     Parameters
@@ -26,12 +28,19 @@ def describe_program(initializer: bytes | None, variables: Names) -> bytes:
         The pickled initializer and its arguments.
     variables : list of (str, str)
         Modules and names of the context variables whose values come with each task.
+    budget : Budget
+        The cores of each worker.
     """
     path = [each if type(each) is str else os.fsdecode(each) for each in sys.path]
     argv = [str(each) for each in sys.argv]
-    cores = list(os.sched_getaffinity(0))
+    allowed = sorted(os.sched_getaffinity(0))
+    # One entry for all workers, or one for each seat.
+    seats = range(budget.workers) if budget.is_pinned else range(1)
+    cores = [budget.cores_of(seat, allowed) for seat in seats]
+    environ = dict(os.environ)
+    budget.limit(environ)
     limits = sys.getrecursionlimit(), _digits()
-    place = dict(os.environ), path, argv, cores, limits
+    place = environ, path, argv, cores, limits
     return marshal.dumps((os.getpid(), place, initializer, variables))
 
 
@@ -52,9 +61,10 @@ class Setup:
         self.variables: Names
         self.program, self._place, self.initializer, self.variables = marshal.loads(description)
 
-    def take_over(self) -> None:
+    def take_over(self, seat: int) -> None:
         """Have this process be as the program was."""
-        environ, path, argv, cores, (depth, digits) = self._place
+        environ, path, argv, places, (depth, digits) = self._place
+        cores = places[seat % len(places)]
         _replace_environment(environ)
         sys.path[:] = path
         sys.argv[:] = argv

@@ -45,6 +45,9 @@ class Statistics:
     """Seconds that the workers were busy, added up."""
     longest_queue: int
     """The most entries that were queued at once; one `map` is one entry."""
+    threads_per_core: float | None = None
+    """For how many threads of a pool's processes, those of their libraries included, each core has
+    to do if all are busy: above 1 there are more than cores. None for threads."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 A process of its own, so that a program with threads never forks; loaded once, so that a worker
 costs a fork of a small process. It has one thread, runs no code of the user's, and takes its
-requests from a socket. It ends when the program does: at the end of the socket, or of the program,
-of which a forked child may hold the socket too. When it ends the system kills its workers.
+requests from a socket. For a worker that has a pool of its own it forks another. It ends when the
+program does: at the end of the socket, or of the program, of which a forked child may hold the
+socket too. When it ends the system kills its workers.
 """
 
 from __future__ import annotations
@@ -37,17 +38,31 @@ class Template:
         self._stacks: dict[int, int] = {}
         #: For each that has, how it ended, until the program has seen it.
         self._ends: dict[int, tuple[int, int, str]] = {}
+        #: By which socket each worker may ask for a template of its own.
+        self._askers: dict[int, int] = {}
+        #: Templates that were forked for workers, and not waited for.
+        self._templates: set[int] = set()
 
     def serve(self) -> None:
         """Do what the program asks for until it is gone."""
         while True:
-            _, is_over = _native.wait_readable((self._control, self._program))
+            askers = list(self._askers)
+            waited = (self._control, self._program, *askers)
+            is_asked, is_over, *ask = _native.wait_readable(waited)
             if is_over:
                 return
-            request, descriptors = _native.receive_message(self._control)
-            if not request:
-                return
-            self._answer(marshal.loads(request), descriptors)
+            for asker, has_asked in zip(askers, ask):
+                if has_asked:
+                    self._hear_worker(asker)
+            if not is_asked:
+                continue
+            try:
+                request, descriptors = _native.receive_message(self._control)
+                if not request:
+                    return
+                self._answer(marshal.loads(request), descriptors)
+            except ConnectionError:
+                return  # The program has ended without having heard the last reply.
 
     def _reply(self, *reply: Any, handed: Sequence[int] = ()) -> None:
         _native.send_message(self._control, marshal.dumps(reply), handed)
@@ -69,36 +84,77 @@ class Template:
     def _start(self, request: int, pool: int, *details: Any) -> None:
         """Fork a worker; tell its pid, and hand over a descriptor of it."""
         template = os.getpid()
-        stack = -1
+        opened: list[int] = []
         try:
-            stack = _native.memory_file()
+            opened.append(_native.memory_file())
+            opened += _native.channel()
+            stack, asker, socket = opened
             pid = os.fork()
             if pid == 0:
-                self._become_worker(pool, template, stack, details)
+                os.close(asker)
+                self._become_worker(pool, template, socket, stack, details)
             process = _open_child(pid)
         except OSError as error:
-            if stack >= 0:
-                os.close(stack)
+            for descriptor in opened:
+                os.close(descriptor)
             self._reply(request, None, error.errno, error.strerror)
             return
+        os.close(socket)
+        self._askers[asker] = pid
         self._stacks[pid] = stack
         self._ends.pop(pid, None)
         self._reply(request, pid, None, None, handed=(process,))
         os.close(process)
 
     def _become_worker(
-        self, pool: int, template: int, stack: int, details: tuple[Any, ...]
+        self, pool: int, template: int, socket: int, stack: int, details: tuple[Any, ...]
     ) -> NoReturn:
         """Leave everything that is the template's, and serve."""
         code = 1
         try:
             given = self._pools.pop(pool)
-            others = [each for descriptors in self._pools.values() for each in descriptors]
-            for descriptor in [*others, *self._stacks.values(), self._program, self._control]:
-                os.close(descriptor)
-            code = _worker.run_forked(given, template, stack, *details)
+            self._leave_all()
+            code = _worker.run_forked(given, template, socket, stack, *details)
         finally:
             os._exit(code)
+
+    def _leave_all(self) -> None:
+        """Close what is the template's, in a process that it has forked."""
+        pools = [each for descriptors in self._pools.values() for each in descriptors]
+        others = [*self._stacks.values(), *self._askers, self._program, self._control]
+        for descriptor in (*pools, *others):
+            os.close(descriptor)
+
+    def _hear_worker(self, asker: int) -> None:
+        """Fork another template for a worker, which it serves as this one serves the program."""
+        self._templates = {pid for pid in self._templates if os.waitpid(pid, os.WNOHANG)[0] == 0}
+        try:
+            request, descriptors = _native.receive_message(asker)
+        except ConnectionError:
+            request, descriptors = b"", []
+        worker = self._askers[asker]
+        if not request:
+            # It has ended, or does not want one any more.
+            del self._askers[asker]
+            os.close(asker)
+            return
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_template(worker, descriptors[0])
+            self._templates.add(pid)
+        except OSError:
+            pass  # The worker is told by the end of its socket.
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _become_template(self, worker: int, control: int) -> NoReturn:
+        try:
+            program = _native.open_process(worker)
+            self._leave_all()
+            Template(control, program).serve()
+        finally:
+            os._exit(0)
 
     def _reap(self, pid: int) -> tuple[int, int, str]:
         """Wait for a worker that has ended: its exit code, peak memory, and stack."""

@@ -1,8 +1,9 @@
 """The program's side of the template process (start of a worker).
 
-The template, which `_template.py` is, lives as long as a pool of the program is open. A forked
-child of the program has none, and makes its own. This is loaded before everything else that a pool
-needs, so that the template starts meanwhile.
+The template, which `_template.py` is, lives as long as the program, so that a pool made after
+another starts warm; it ends at the end of its socket. A program that has changed what its children
+inherit gets another. A forked child of the program has none, and makes its own. This is loaded
+before everything else that a pool needs, so that the template starts meanwhile.
 """
 
 from __future__ import annotations
@@ -45,17 +46,30 @@ class Template:
     def __init__(self) -> None:
         self._executable = _find_interpreter()
         self._control, theirs = _native.channel()
+        #: Of one that was forked for a worker the number is not known: it ends with its socket.
+        self._pid, self._process = 0, -1
         #: Held from a request to its reply; the collector may run `close` of a launcher within.
         self._lock = _thread.RLock()
         self._requests = 0
         try:
-            self._pid = _spawn(self._executable, theirs)
+            if not _fork_of_own(self._executable, theirs):
+                self._pid = _spawn(self._executable, theirs)
         except BaseException:
             os.close(self._control)
             raise
         finally:
             os.close(theirs)
-        self._process = _native.open_process(self._pid)
+        if self._pid:
+            self._process = _native.open_process(self._pid)
+        #: How many pools use it.
+        self.users = 0
+        #: What it has inherited.
+        self.inherited = _inheritance(0)
+
+    def is_fit(self) -> bool:
+        """Tell whether a template that was made now would be as this one."""
+        is_same_program = self._executable == _find_interpreter()
+        return is_same_program and _is_same(self.inherited, _inheritance(0))
 
     def tell(self, *message: Any, descriptors: tuple[int, ...] = ()) -> None:
         """Send what has no reply; if the template is gone the next question finds it out."""
@@ -100,8 +114,9 @@ class Template:
     def end(self) -> None:
         """End the process, and with it every worker that is left."""
         try:
-            _native.signal_process(self._process, _signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            if self._pid:
+                _native.signal_process(self._process, _signal.SIGKILL)
+                os.waitpid(self._pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass  # Somebody else has waited for it.
         with self._lock:
@@ -117,7 +132,29 @@ class Template:
         control, self._control = self._control, -1
         if control >= 0:
             os.close(control)
+        if self._process >= 0:
             os.close(self._process)
+            self._process = -1
+
+
+def _fork_of_own(executable: str, control: int) -> bool:
+    """In a worker, have its own template fork another; tell whether that is done.
+
+    A fork takes a hundredth of the time of a new interpreter, and is the same unless the worker has
+    changed what it has inherited.
+    """
+    worker = sys.modules.get("raddle._worker")
+    asked = getattr(worker, "template_socket", -1)
+    if asked < 0 or worker.worker_pid != os.getpid():  # type: ignore[union-attr]
+        return False
+    try:
+        is_same = _is_same(_inheritance(os.getppid()), _inheritance(0))
+        if executable != sys.executable or not is_same:
+            return False
+        _native.send_message(asked, b"template", (control,))
+    except OSError:
+        return False
+    return True
 
 
 def _find_interpreter() -> str:
@@ -183,19 +220,55 @@ def interpreter_flags() -> list[str]:
     return words
 
 
+def _inheritance(process: int) -> tuple[object, ...]:
+    """Return what the children of a process, 0 is this one, inherit for good and are not told."""
+    folder = f"/proc/{process or 'self'}"
+    return (
+        os.getsid(process),
+        os.getpgid(process),
+        os.getpriority(os.PRIO_PROCESS, process),
+        _read(f"{folder}/limits"),
+        _read(f"{folder}/status"),
+    )
+
+
+def _is_same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
+    *plain, status = before
+    *plain_now, status_now = now
+    return plain == plain_now and _lasting(status) == _lasting(status_now)
+
+
+def _lasting(status: object) -> list[str]:
+    """Return the lines of a process's status that tell of what its children inherit."""
+    names = ("Umask:", "Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:")
+    return [line for line in str(status).splitlines() if line.startswith(names)]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+#: The one that the next pool uses.
 _template: Template | None = None
-#: How many pools use it.
-_users = 0
 _templates_lock = _thread.RLock()
 
 
 def acquire() -> Template:
-    """Return the program's template, made now if there is none."""
-    global _template, _users
+    """Return the program's template, made now if there is none that fits."""
+    global _template
     with _templates_lock:
+        before = _template
+        if before is not None and not before.is_fit():
+            _template = None
+            if before.users == 0:
+                before.end()
         if _template is None:
             _template = Template()
-        _users += 1
+        _template.users += 1
         return _template
 
 
@@ -203,28 +276,30 @@ def replace(ended: Template) -> Template:
     """Return another template than one that has ended."""
     global _template
     with _templates_lock:
+        _leave(ended)
         if _template is ended or _template is None:
-            if _template is not None:
-                _template.end()
+            ended.end()
             _template = Template()
+        _template.users += 1
         return _template
 
 
-def release() -> None:
-    """Note that a pool is over; with the last one the template ends."""
-    global _template, _users
+def release(template: Template) -> None:
+    """Note that a pool is over. The template stays for the next, if it is the one that fits."""
     with _templates_lock:
-        _users -= 1
-        if _users == 0 and _template is not None:
-            ended, _template = _template, None
-            ended.end()
+        _leave(template)
+
+
+def _leave(template: Template) -> None:
+    template.users -= 1
+    if template.users == 0 and template is not _template:
+        template.end()
 
 
 def _forget_template() -> None:
     """Leave the template to the parent, in a forked child."""
-    global _template, _users, _templates_lock
+    global _template, _templates_lock
     _templates_lock = _thread.RLock()
-    _users = 0
     if _template is not None:
         _template.forget()
         _template = None

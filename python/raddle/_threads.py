@@ -229,4 +229,8 @@ def _default_workers() -> int:
         cores = os.process_cpu_count()
     else:
         cores = len(os.sched_getaffinity(0))
+    share = os.environ.get("RADDLE_CORES", "")
+    if share.isdecimal():
+        # In a worker process, of which there are others.
+        cores = min(cores or 1, int(share))
     return min(32, (cores or 1) + 4)

@@ -17,9 +17,15 @@ from ._setup import Setup, process_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
     from typing import Any
 
+    from ._budget import Budget
     from ._launch_process import Handed
+
+#: By what a worker asks its template for one of its own, and which worker it is that may.
+template_socket = -1
+worker_pid = 0
 
 #: The exit code of a worker that could not go on, when it has said why.
 FAILED = 1
@@ -31,7 +37,37 @@ def prepare() -> None:
     import faulthandler  # noqa: F401
     import resource  # noqa: F401
 
-    from . import _main_globals, _pickling  # noqa: F401
+    from . import _main_globals, _pickling, _worker_streams  # noqa: F401
+
+    catch_notes()
+
+
+def catch_notes(*, is_forked: bool = False) -> None:
+    """Have log records and warnings go to the program; nothing is loaded for it before it has to.
+
+    Parameters
+    ----------
+    is_forked : bool
+        Whether this process is a fork of the program itself.
+    """
+
+    def follow(logging: ModuleType) -> None:
+        from ._worker_notes import follow_logging
+
+        follow_logging(logging, is_forked=is_forked)
+
+    def show(warnings: ModuleType) -> None:
+        # A program that shows them in a way of its own is asked again there.
+        warnings.showwarning = _show_warning  # type: ignore[attr-defined]
+
+    _imports.after_import("logging", follow)
+    _imports.after_import("warnings", show)
+
+
+def _show_warning(*args: Any, **kwargs: Any) -> None:
+    from ._worker_notes import show_warning
+
+    show_warning(*args, **kwargs)
 
 
 def read_file(descriptor: int) -> bytes:
@@ -45,6 +81,7 @@ def read_file(descriptor: int) -> bytes:
 def run_forked(
     given: list[int],
     template: int,
+    socket: int,
     stack: int,
     seat: int,
     number: int,
@@ -52,12 +89,14 @@ def run_forked(
     authkey: bytes,
 ) -> int:
     """Serve as a child of the template, until the end; the exit code."""
+    global template_socket, worker_pid
+    template_socket, worker_pid = socket, os.getpid()
     _native.die_with_parent(template)
     described, folder, out, error, mapping, bell = given
     setup = Setup(read_file(described))
     os.close(described)
     _take_place(folder, out, error)
-    setup.take_over()
+    setup.take_over(seat)
     _catch_faults(stack)
     _imports.become_worker(authkey, process_name(number), setup.program)
     sys.modules["__main__"] = type(sys)("__main__")
@@ -83,12 +122,13 @@ def _unpickled(pickle: bytes | None) -> Callable[[], tuple[Any, ...]] | None:
 def _take_place(folder: int, out: int, error: int) -> None:
     """Go where the program is, and write where it writes."""
     os.fchdir(folder)
-    for descriptor, standard, stream in ((out, 1, sys.stdout), (error, 2, sys.stderr)):
+    from ._worker_streams import write_whole_lines
+
+    for descriptor, standard in ((out, 1), (error, 2)):
         os.dup2(descriptor, standard)
         os.close(descriptor)
-        if standard == 1 and stream is not None:
-            stream.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     os.close(folder)
+    write_whole_lines()
 
 
 def _catch_faults(stack: int) -> None:
@@ -109,16 +149,37 @@ def run_process(
     initializer: tuple[Any, ...] | None,
     variables: list[tuple[str, str]],
     by_value: bool,
+    budget: Budget,
+    is_forked: bool,
 ) -> None:
     """Serve as a process of `multiprocessing`, which sees to everything else."""
     _ignore_interrupts()
     _native.end_with(program)
     _catch_faults(stack.take())
     _differ()
+    catch_notes(is_forked=is_forked)
+    _keep_to(budget, seat)
     call = (lambda: initializer) if initializer else None
     code = serve(mapping.take(), words, seat, bell.take(), call, variables, by_value=by_value)
     if code:
         sys.exit(code)
+
+
+def _keep_to(budget: Budget, seat: int) -> None:
+    """Keep a process of `multiprocessing` to its share of the cores."""
+    from ._budget import limit_loaded
+
+    before = dict(os.environ)
+    environ = dict(before)
+    budget.limit(environ)
+    for name, value in environ.items():
+        if before.get(name) != value:
+            os.environ[name] = value
+    if not budget.is_told(before):
+        limit_loaded(budget.share)
+    if budget.is_pinned:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, budget.cores_of(seat, cores))
 
 
 def _ignore_interrupts() -> None:

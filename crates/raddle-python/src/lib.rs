@@ -71,11 +71,11 @@ mod _native {
     #[pymodule_export]
     use crate::pickling::{named_globals_of, pickle_once, type_version};
     #[pymodule_export]
-    use crate::process::{ProcessPoolHandle, ProcessView, PyProcessPool, live_process_pools};
+    use crate::process::{ProcessPoolHandle, ProcessView, PyProcessPool, live_process_pools, note_levels};
     #[pymodule_export]
     use crate::process_map::ProcessMapIterator;
     #[pymodule_export]
-    use crate::serve::serve;
+    use crate::serve::{serve, tell};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

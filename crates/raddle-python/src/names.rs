@@ -33,6 +33,8 @@ pub(crate) struct Names {
 pub(crate) struct ProcessNames {
     worker_died: Py<PyAny>,
     process_refusal: Py<PyAny>,
+    pub(crate) hear: Py<PyAny>,
+    pub(crate) levels: Py<PyAny>,
 }
 
 static NAMES: PyOnceLock<Names> = PyOnceLock::new();
@@ -43,7 +45,12 @@ static PROCESS_NAMES: PyOnceLock<ProcessNames> = PyOnceLock::new();
 #[pyo3(name = "_bind_processes")]
 pub(crate) fn bind_processes(py: Python<'_>, names: &Bound<'_, PyDict>) -> PyResult<()> {
     let get = |name: &str| -> PyResult<Py<PyAny>> { Ok(names.as_any().get_item(name)?.unbind()) };
-    let bound = ProcessNames { worker_died: get("worker_died")?, process_refusal: get("process_refusal")? };
+    let bound = ProcessNames {
+        worker_died: get("worker_died")?,
+        process_refusal: get("process_refusal")?,
+        hear: get("hear")?,
+        levels: get("levels")?,
+    };
     let _ = PROCESS_NAMES.set(py, bound);
     Ok(())
 }
@@ -96,7 +103,7 @@ impl Names {
         NAMES.get(py).expect("the package binds its names before it uses the module")
     }
 
-    fn of_processes(py: Python<'_>) -> &ProcessNames {
+    pub(crate) fn of_processes(py: Python<'_>) -> &ProcessNames {
         PROCESS_NAMES.get(py).expect("the package binds these names before it makes a pool of processes")
     }
 
@@ -138,6 +145,7 @@ impl Names {
     /// What the engine says of a task in a pool of processes, as an exception.
     pub(crate) fn process_failure(py: Python<'_>, side: &Side, failure: &Failure) -> PyErr {
         let names = Self::of_processes(py);
+        let mut limit = None;
         let (task, death, how) = match failure {
             Failure::Overran { task, limit } => {
                 let call = side.describe(py, task).unwrap_or_else(|| "a task".into());
@@ -149,11 +157,15 @@ impl Names {
             }
             Failure::Died { task, death } => (task, death, "died"),
             Failure::Killed { task, death } => (task, death, "killed"),
+            Failure::Outgrew { task, death, limit: bytes } => {
+                limit = Some(*bytes);
+                (task, death, "outgrew")
+            }
             other => return Self::made(names.process_refusal.bind(py).call1((other.to_string(),))),
         };
         let Death { worker, pid, exit, why } = &**death;
-        let facts =
-            (side.describe(py, task), *worker, *pid, exit.code, exit.peak_memory, exit.stack.clone(), why.clone());
+        let end = (exit.code, exit.peak_memory, exit.stack.clone(), why.clone());
+        let facts = (side.describe(py, task), *worker, *pid, end, limit);
         Self::made(names.worker_died.bind(py).call1((how, facts)))
     }
 

@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use raddle::host::ThreadBody;
 use raddle::process::bytes::Bytes;
 use raddle::process::launcher::{Exit, Launcher, Started};
+use raddle::process::notes::Note;
 use raddle::process::pool::{Plan, ProcessPool};
 use raddle::process::remote::Parcel;
 use raddle::process::seat::words_for;
@@ -262,6 +265,18 @@ impl Launcher for PythonLauncher {
         self.starts_at_once
     }
 
+    fn hear(&self, notes: Vec<Note>) {
+        Python::attach(|py| {
+            let told = notes.into_iter().map(|Note { worker, pid, label, bytes }| {
+                Ok((worker, pid, label.as_deref(), PyBytes::new(py, &bytes)).into_pyobject(py)?.into_any())
+            });
+            let told = told.collect::<PyResult<Vec<_>>>();
+            if let Err(error) = told.and_then(|told| Names::of_processes(py).hear.call1(py, (told,))) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+
     fn close(&self) {
         Python::attach(|py| {
             if let Err(error) = self.launcher.call_method0(py, "close") {
@@ -277,6 +292,8 @@ pub(crate) struct Open {
     pub(crate) pool: Arc<ProcessPool>,
     pub(crate) side: Arc<Side>,
     launcher: Arc<PythonLauncher>,
+    /// The state of the program's log levels that its workers have been told.
+    levels: Arc<AtomicU64>,
 }
 
 /// A pool that may be there.
@@ -284,6 +301,16 @@ struct Live {
     pool: Weak<ProcessPool>,
     side: Weak<Side>,
     launcher: Weak<PythonLauncher>,
+    levels: Arc<AtomicU64>,
+}
+
+/// Counts the changes of the program's log levels.
+static LEVELS: AtomicU64 = AtomicU64::new(1);
+
+/// Notes that log levels have changed: workers are told before their next task.
+#[pyfunction]
+pub(crate) fn note_levels() {
+    LEVELS.fetch_add(1, Relaxed);
 }
 
 /// Pools whose processes may have to be waited for when the interpreter exits.
@@ -308,13 +335,14 @@ impl Open {
         let pool = ProcessPool::new(Arc::clone(&launcher) as _, plan)?;
         let shared = (pool.mapping().descriptor().as_raw_fd(), words_for(plan.max_workers), pool.eventfd().as_raw_fd());
         launcher.launcher.call_method1(py, "open", shared)?;
-        let open = Self { pool, side: Arc::new(side), launcher };
+        let open = Self { pool, side: Arc::new(side), launcher, levels: Arc::new(AtomicU64::new(0)) };
         let mut pools = pools();
         pools.retain(|live| live.pool.strong_count() > 0);
         pools.push(Live {
             pool: Arc::downgrade(&open.pool),
             side: Arc::downgrade(&open.side),
             launcher: Arc::downgrade(&open.launcher),
+            levels: Arc::clone(&open.levels),
         });
         Ok(open)
     }
@@ -353,7 +381,24 @@ impl Open {
     }
 
     pub(crate) fn check_not_exiting(&self, py: Python<'_>) -> PyResult<()> {
-        if is_exiting() { Err(self.refusal(py, &SubmitError::ShutDown)) } else { Ok(()) }
+        if is_exiting() {
+            return Err(self.refusal(py, &SubmitError::ShutDown));
+        }
+        let levels = LEVELS.load(Relaxed);
+        if self.levels.load(Relaxed) != levels && self.levels.swap(levels, Relaxed) != levels {
+            self.announce_levels(py)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the workers from which levels on log records are wanted.
+    #[cold]
+    fn announce_levels(&self, py: Python<'_>) -> PyResult<()> {
+        let levels: Option<Vec<u8>> = Names::of_processes(py).levels.call0(py)?.extract(py)?;
+        if let Some(levels) = levels {
+            self.pool.announce(Bytes::from(levels));
+        }
+        Ok(())
     }
 
     /// Refuses a call before anything of it is pickled; tells how many bytes wait to be sent.
@@ -420,8 +465,12 @@ impl PyProcessPool {
         context: Vec<Py<PyAny>>,
         name: String,
         policy: PolicyArgs,
+        limits: (Option<u64>, Option<f64>),
     ) -> PyResult<()> {
-        let plan = Plan { max_workers, tasks_per_worker, breaks_at_death };
+        let (memory_limit, idle_timeout) = limits;
+        // A time that cannot be counted never comes.
+        let idle_timeout = idle_timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let plan = Plan { tasks_per_worker, breaks_at_death, memory_limit, idle_timeout, ..Plan::new(max_workers) };
         let open = Open::new(py, launcher, plan, by_value, context, name)?;
         let already = || PyRuntimeError::new_err("this executor has been initialised already");
         self.open.set((open, make_policy(policy, false))).map_err(|_| already())
@@ -611,7 +660,13 @@ impl ProcessPoolHandle {
 #[pyfunction]
 pub(crate) fn live_process_pools() -> Vec<ProcessPoolHandle> {
     let open = |live: &Live| {
-        Some(Open { pool: live.pool.upgrade()?, side: live.side.upgrade()?, launcher: live.launcher.upgrade()? })
+        let levels = Arc::clone(&live.levels);
+        Some(Open {
+            pool: live.pool.upgrade()?,
+            side: live.side.upgrade()?,
+            launcher: live.launcher.upgrade()?,
+            levels,
+        })
     };
     let alive: Vec<_> = pools().iter().filter_map(open).collect();
     // Outside the lock: a pool that is given up here may be the last to hold objects of Python.

@@ -7,12 +7,17 @@ use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 
+use raddle::process::link::ANNOUNCEMENT;
 use raddle::process::mapping::Mapping;
+use raddle::process::notes::Notes;
 use raddle::process::worker::{self, Handler};
 
 use crate::codec::{Function, Pickling};
@@ -42,13 +47,28 @@ pub(crate) fn serve(
     let pickling = Pickling::of_worker(py, by_value)?;
     let mut handler = PythonHandler::new(py, &pickling, context);
     handler.initialize = Some(initialize);
-    handler.bell = Some(File::from(bell));
+    handler.bell = Some(Arc::new(File::from(bell)));
     let served = worker::serve(&mapping, seat, &mut handler);
     if let Some(error) = handler.raised.take() {
         return Err(error);
     }
     served
         .map_err(|corrupt| PyRuntimeError::new_err(format!("the memory shared with the program is damaged: {corrupt}")))
+}
+
+/// By what this worker tells its program things, once it serves.
+static TOLD_BY: OnceLock<(Notes, Arc<File>)> = OnceLock::new();
+
+fn ring(mut bell: &File) -> std::io::Result<usize> {
+    bell.write(&1_u64.to_ne_bytes())
+}
+
+/// Tells the program something, in the order of the calls; False: this process serves no program.
+#[pyfunction]
+pub(crate) fn tell(py: Python<'_>, note: PyBackedBytes) -> bool {
+    let Some((notes, bell)) = TOLD_BY.get() else { return false };
+    // While there is no room others go on.
+    py.detach(|| notes.tell(&note, || drop(ring(bell))))
 }
 
 pub(crate) struct PythonHandler<'a, 'py> {
@@ -60,7 +80,7 @@ pub(crate) struct PythonHandler<'a, 'py> {
     /// The variables whose values come with tasks.
     context: Vec<Py<PyAny>>,
     /// By what the program is woken where it does not wait for replies.
-    bell: Option<File>,
+    bell: Option<Arc<File>>,
     /// Of the process that serves the seat.
     generation: u32,
     /// What a signal handler of the user's has raised while there was no task.
@@ -74,6 +94,13 @@ enum Definition {
 }
 
 impl Handler for PythonHandler<'_, '_> {
+    fn connect(&mut self, notes: Notes) {
+        if let Some(bell) = &self.bell {
+            // A process serves one seat in its life.
+            let _ = TOLD_BY.set((notes, Arc::clone(bell)));
+        }
+    }
+
     fn start(&mut self) -> Result<(), String> {
         let Some(initialize) = self.initialize.take() else { return Ok(()) };
         let failed = initialize.call0(self.py).err();
@@ -81,6 +108,13 @@ impl Handler for PythonHandler<'_, '_> {
     }
 
     fn define(&mut self, number: u64, bytes: Vec<u8>) {
+        if number == ANNOUNCEMENT {
+            let notes = self.py.import(intern!(self.py, "raddle._worker_notes"));
+            if let Err(error) = notes.and_then(|notes| notes.call_method1("take_levels", (bytes.as_slice(),))) {
+                error.write_unraisable(self.py, None);
+            }
+            return;
+        }
         self.definitions.insert(number, Definition::Bytes(bytes));
     }
 
@@ -111,7 +145,7 @@ impl Handler for PythonHandler<'_, '_> {
 
     fn ring_elsewhere(&mut self) {
         // It fails only if the counter is full: then the program has been told.
-        let _ = self.bell.as_mut().map(|bell| bell.write(&1_u64.to_ne_bytes()));
+        let _ = self.bell.as_ref().map(|bell| ring(bell));
     }
 
     fn rest(&mut self, wait: &mut (dyn FnMut() + Send)) -> ControlFlow<()> {

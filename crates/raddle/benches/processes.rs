@@ -1,9 +1,11 @@
-//! The engine's process pool, from one submitter, two workers, beside a socket to a process of this program.
+//! The engine's process pool, from one submitter, two workers, beside a socket to a process of this program; and the pool of
+//! registered functions, beside procspawn's.
 //!
 //! | case | raddle | socket |
 //! |---|---|---|
 //! | process-submit-all | a future a task | - |
 //! | process-one-by-one | a future a task | written to a process, read from it |
+//! | process-function | a registered function | - |
 //! | process-map | a batch, results in order | - |
 //!
 //! `cargo bench -p raddle --bench processes [-- --quick]`; with `RADDLE_BENCH_JSON=1` it prints a line of JSON for each case
@@ -20,7 +22,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use raddle::Failure;
 use raddle::future::Outcome;
 use raddle::host::ThreadBody;
 use raddle::process::batch::{RemoteBatch, RemoteJob};
@@ -32,9 +33,13 @@ use raddle::process::remote::{Ending, Parcel, Parcels, Remote};
 use raddle::process::seat::words_for;
 use raddle::process::task::SendJob;
 use raddle::process::worker::{Handler, end_with, ring_eventfd, serve};
+use raddle::process::{Function, init};
 use raddle::task::{Job, Task};
+use raddle::{Failure, ProcessPoolExecutor};
 
 use measure::{Case, WORKERS};
+
+static ECHO: Function<u64, u64> = Function::new("echo", |number| number);
 
 const WORKER: &str = "RADDLE_BENCH_WORKER";
 const NUMBER: usize = size_of::<u64>();
@@ -217,18 +222,26 @@ struct Pools {
     pool: Arc<ProcessPool>,
     socket: Mutex<UnixStream>,
     echo: Child,
+    functions: ProcessPoolExecutor,
+    procspawn: procspawn::Pool,
 }
 
 impl Pools {
     fn open() -> Self {
         let programs = Arc::new(Programs::default());
-        let plan = Plan { max_workers: WORKERS, tasks_per_worker: None, breaks_at_death: false };
+        let plan = Plan::new(WORKERS);
         let pool = ProcessPool::new(Arc::clone(&programs) as _, plan).expect("the system gives memory");
         programs.pool.set(Arc::downgrade(&pool)).expect("it is new");
         let (mine, theirs) = UnixStream::pair().expect("the system gives a pair of sockets");
         let theirs = left_open(theirs.as_fd());
         let echo = start_worker(&[theirs.as_raw_fd()]).expect("this program can be started once more");
-        Self { pool, socket: Mutex::new(mine), echo }
+        let functions = ProcessPoolExecutor::new(WORKERS).expect("the system gives memory");
+        let procspawn = procspawn::Pool::new(WORKERS).expect("this program can be started once more");
+        // Both have their processes when the first figure is taken.
+        let warm: Vec<_> = (0..100).map(|number| functions.submit(&ECHO, number)).collect();
+        assert!(warm.into_iter().all(|future| future.result().is_ok()));
+        assert!(procspawn.spawn((), |()| ()).join().is_ok());
+        Self { pool, socket: Mutex::new(mine), echo, functions, procspawn }
     }
 
     fn submit(&self, number: u64) -> Arc<Task<EchoJob>> {
@@ -254,6 +267,15 @@ impl Pools {
             u64::from_le_bytes(answer)
         };
         (0..tasks).map(&mut trip).sum()
+    }
+
+    fn function_by_function(&self, tasks: u64) -> u64 {
+        (0..tasks).map(|number| self.functions.submit(&ECHO, number).result().expect("it echoes")).sum()
+    }
+
+    fn procspawn_by_procspawn(&self, tasks: u64) -> u64 {
+        let one = |number: u64| self.procspawn.spawn(number, |number| number).join().expect("it echoes");
+        (0..tasks).map(one).sum()
     }
 
     fn map(&self, tasks: u64) -> u64 {
@@ -287,6 +309,14 @@ impl Pools {
                 ],
             },
             Case {
+                name: "process-function",
+                tasks: 2_000,
+                contenders: vec![
+                    ("raddle", Box::new(|tasks| self.function_by_function(tasks))),
+                    ("procspawn", Box::new(|tasks| self.procspawn_by_procspawn(tasks))),
+                ],
+            },
+            Case {
                 name: "process-map",
                 tasks: 1_000_000,
                 contenders: vec![("raddle", Box::new(|tasks| self.map(tasks)))],
@@ -298,6 +328,8 @@ impl Pools {
         self.pool.close();
         self.pool.ended().wait_as_caller(None);
         drop(self.socket);
+        drop(self.functions);
+        self.procspawn.shutdown();
         self.echo.wait().expect("it ends with the socket");
     }
 }
@@ -306,6 +338,8 @@ fn main() {
     if let Ok(plan) = env::var(WORKER) {
         return be_a_worker(&plan);
     }
+    procspawn::init();
+    init(&[&ECHO]);
     let pools = Pools::open();
     measure::run(&pools.cases());
     pools.close();

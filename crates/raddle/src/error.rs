@@ -38,6 +38,15 @@ pub enum Failure {
         /// How the worker ended.
         death: Arc<Death>,
     },
+    /// Its worker process came to hold more memory than it may, and was ended.
+    Outgrew {
+        /// Which task.
+        task: LostTask,
+        /// How many bytes the worker was allowed to hold.
+        limit: u64,
+        /// How the worker ended.
+        death: Arc<Death>,
+    },
     /// Its worker process ended while it ran.
     Died {
         /// Which task.
@@ -116,6 +125,12 @@ impl fmt::Display for Failure {
                 limit.as_secs_f64()
             ),
             Self::Killed { task, death } => write!(f, "{} was stopped: {death}", task.name()),
+            Self::Outgrew { task, limit, death } => write!(
+                f,
+                "{} had its worker process hold more memory than the limit of {:.0} MB: {death}",
+                task.name(),
+                *limit as f64 / 1e6
+            ),
             Self::Died { task, death } => write!(f, "{} was lost: {death}", task.name()),
         }
     }
@@ -133,6 +148,10 @@ pub enum SubmitError {
     Forked,
     /// There is no worker and the system does not start one.
     NoThread(Arc<str>),
+    /// No function of this name was registered for worker processes.
+    Unregistered(&'static str),
+    /// The arguments of a function cannot be written.
+    Unwritable(Arc<str>),
 }
 
 impl fmt::Display for SubmitError {
@@ -145,6 +164,10 @@ impl fmt::Display for SubmitError {
                  in the child",
             ),
             Self::NoThread(reason) => write!(f, "can't start new thread: {reason}"),
+            Self::Unregistered(name) => {
+                write!(f, "the function {name:?} is not among those that raddle::process::init was told")
+            }
+            Self::Unwritable(reason) => f.write_str(reason),
         }
     }
 }
@@ -169,6 +192,8 @@ pub enum TaskError {
     Failed(Failure),
     /// Its value has been taken already.
     Taken,
+    /// What was sent to a worker process, or came from it, could not be read.
+    Unreadable(String),
     /// It goes on, but the caller cannot wait for it: threads would wait for each other in a circle.
     Deadlock(Deadlock),
 }
@@ -185,6 +210,7 @@ impl fmt::Display for TaskError {
             Self::Panicked(message) => write!(f, "the task panicked: {message}"),
             Self::Cancelled => f.write_str("the task was cancelled before it began"),
             Self::Failed(failure) => failure.fmt(f),
+            Self::Unreadable(why) => write!(f, "it could not be read: {why}"),
             Self::Taken => f.write_str("the task's value has been taken already"),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
         }

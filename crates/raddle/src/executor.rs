@@ -11,7 +11,7 @@ use crate::error::{Failure, SubmitError, TaskError};
 use crate::future::{Cancel, FutureCell, Listener, ListenerKey, Outcome};
 use crate::host::Threads;
 use crate::pool::Pool;
-use crate::signal::Waited;
+use crate::signal::{Drive, Waited};
 use crate::statistics::Statistics;
 use crate::task::{Job, Options, Task};
 use crate::waits::{Awaited, Deadlock, Watch};
@@ -329,6 +329,9 @@ pub(crate) fn run_caught<T>(task: impl FnOnce() -> T) -> Result<T, TaskError> {
 pub(crate) trait Handle<T>: Send + Sync {
     fn cell(&self) -> &FutureCell<Result<T, TaskError>>;
     fn cancel(&self) -> Cancel;
+    fn kill(&self) -> bool;
+    /// Where a thread can sleep that waits for it, and do the work meanwhile.
+    fn drive(&self) -> Option<Arc<dyn Drive>>;
     fn unlisten(&self, key: ListenerKey);
     fn as_awaited(self: Arc<Self>) -> Arc<dyn Awaited>;
 }
@@ -340,6 +343,14 @@ impl<T: Send + 'static, J: Job<Outcome = Result<T, TaskError>>> Handle<T> for Ta
 
     fn cancel(&self) -> Cancel {
         Self::cancel(self)
+    }
+
+    fn kill(&self) -> bool {
+        Self::kill(self).unwrap_or(false)
+    }
+
+    fn drive(&self) -> Option<Arc<dyn Drive>> {
+        if self.is_remote() { Self::drive(self) } else { None }
     }
 
     fn unlisten(&self, key: ListenerKey) {
@@ -415,6 +426,12 @@ impl<T: Send> Future<T> {
         }
     }
 
+    /// Ends the task while it runs in a worker process, and with it the worker. Tells whether it has been ended; a task of
+    /// threads never is.
+    pub fn kill(&self) -> bool {
+        self.handle.kill()
+    }
+
     /// Whether the task has ended or was cancelled.
     pub fn is_done(&self) -> bool {
         self.cell().state().is_done()
@@ -433,8 +450,9 @@ impl<T: Send> Future<T> {
 
     fn wait_until(&self, deadline: Option<Instant>, watch: Option<Watch<'_>>) -> Result<bool, Deadlock> {
         let Some(waiting) = self.cell().waiting() else { return Ok(true) };
+        let drive = self.handle.drive();
         loop {
-            match waiting.wait(deadline, watch)? {
+            match waiting.wait_driving(deadline, watch, drive.as_deref())? {
                 Waited::Ready => return Ok(true),
                 Waited::TimedOut => return Ok(self.is_done()),
                 Waited::Interrupted => {}

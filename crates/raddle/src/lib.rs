@@ -43,6 +43,8 @@ pub mod waits;
 pub use error::{Death, Failure, LostTask, SubmitError, TaskError};
 pub use executor::{Future, Map, ThreadPoolExecutor, View};
 pub use group::ReturnWhen;
+#[cfg(all(not(loom), feature = "processes"))]
+pub use process::ProcessPoolExecutor;
 pub use roster::Phase;
 pub use scope::{Scope, ScopedFuture};
 pub use statistics::Statistics;

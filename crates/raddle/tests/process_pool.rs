@@ -220,7 +220,7 @@ impl Program {
 }
 
 fn plan(max_workers: usize) -> Plan {
-    Plan { max_workers, tasks_per_worker: None, breaks_at_death: false }
+    Plan::new(max_workers)
 }
 
 fn wait(task: &Task<Send>) {

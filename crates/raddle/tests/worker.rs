@@ -6,8 +6,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use raddle::process::link::{Link, Received, Reply, TakenBack};
+use raddle::process::link::{ANNOUNCEMENT, Link, Received, Reply, TakenBack};
 use raddle::process::mapping::Mapping;
+use raddle::process::notes::Notes;
 use raddle::process::seat::{PLACES, words_for};
 use raddle::process::worker::{Handler, end_with, serve};
 
@@ -17,14 +18,28 @@ const PEER: &str = "RADDLE_WORKER_PEER";
 #[derive(Default)]
 struct Servant {
     defined: HashMap<u64, Vec<u8>>,
+    notes: Option<Notes>,
+    /// Whether the announcement was there at the start.
+    is_told: bool,
 }
 
 const REVERSE: u8 = 0;
 const BLOCK: u8 = 1;
 const EXIT: u8 = 2;
 const RECALL: u8 = 3;
+/// Tells so many notes, with two threads, and is killed if it shall be.
+const TELL: u8 = 4;
 
 impl Handler for Servant {
+    fn connect(&mut self, notes: Notes) {
+        self.notes = Some(notes);
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        self.is_told = self.defined.contains_key(&ANNOUNCEMENT);
+        Ok(())
+    }
+
     fn define(&mut self, number: u64, bytes: Vec<u8>) {
         self.defined.insert(number, bytes);
     }
@@ -43,6 +58,11 @@ impl Handler for Servant {
                 std::thread::park();
             },
             EXIT => std::process::exit(3),
+            TELL => {
+                let notes = self.notes.as_ref().expect("it was connected before");
+                tell(notes, u64::from(task[1]) * 100, task[2] == 1);
+                u16::from(self.is_told)
+            }
             RECALL => match self.defined.get(&u64::from(task[1])) {
                 Some(bytes) => {
                     reply.extend_from_slice(bytes);
@@ -56,6 +76,24 @@ impl Handler for Servant {
 
     fn ring_elsewhere(&mut self) {
         unreachable!("nobody sleeps elsewhere here");
+    }
+}
+
+/// Tells numbers from two threads, some of them longer than a ring, and ends this process at once if it is to.
+fn tell(notes: &Notes, count: u64, is_killed: bool) {
+    let one = |thread: u64| {
+        for number in 0..count {
+            let mut note = (thread << 32 | number).to_le_bytes().to_vec();
+            note.resize(if number == 7 { 600_000 } else { 8 + number as usize % 40 }, 0);
+            assert!(notes.tell(&note, || unreachable!("nobody sleeps elsewhere here")));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| one(1));
+        one(0);
+    });
+    if is_killed {
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("it is itself");
     }
 }
 
@@ -77,6 +115,11 @@ impl Drop for Worker {
 impl Worker {
     /// Starts this test once more, as the worker. `None`: this is the worker, and it has served.
     fn start(test: &str) -> Option<Self> {
+        Self::start_with(test, |_| {})
+    }
+
+    /// As [`start`](Self::start); before the worker starts, `prepare` is called.
+    fn start_with(test: &str, prepare: impl FnOnce(&mut Link<u64>)) -> Option<Self> {
         if let Ok(descriptor) = std::env::var(PEER) {
             // SAFETY: the parent has left this descriptor open for this process, and nobody else here uses it.
             let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor.parse().expect("the parent gives a number")) };
@@ -87,7 +130,8 @@ impl Worker {
         }
         let mapping = Mapping::new(words_for(1)).expect("the system gives memory");
         let inherited = rustix::io::dup(mapping.descriptor()).expect("the system copies a descriptor");
-        let link = Link::new(&mapping, 0);
+        let mut link = Link::new(&mapping, 0);
+        prepare(&mut link);
         let process = Command::new(std::env::current_exe().expect("a test knows its own program"))
             .args([test, "--exact", "--nocapture"])
             .env(PEER, inherited.as_raw_fd().to_string())
@@ -110,6 +154,7 @@ impl Worker {
             match self.link.receive().expect("the worker keeps the rules") {
                 Some(Received::Reply(task, reply)) => return (task, reply),
                 Some(Received::Ready) | None => {}
+                Some(Received::Note(..)) => panic!("this worker tells nothing"),
                 Some(Received::Unfit(reason)) => panic!("the worker is fit, not {reason:?}"),
             }
             self.link.pump().expect("the worker keeps the rules");
@@ -203,4 +248,54 @@ fn a_worker_that_is_stopped_does_what_it_was_sent() {
     worker.link.ring();
     assert_eq!(&*worker.receive().1.payload, b"cba");
     assert!(worker.process.wait().expect("it is our child").success());
+}
+
+/// Receives until the reply to the task, or the worker's end, has come; gives the notes, each with the task that told it.
+fn hear(worker: &mut Worker) -> (Vec<(u64, u64)>, Option<Reply>) {
+    let (mut heard, mut has_ended) = (Vec::new(), false);
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        match worker.link.receive().expect("the worker keeps the rules") {
+            Some(Received::Note(task, bytes)) => {
+                let number = bytes.first_chunk().expect("a number comes first");
+                heard.push((task, u64::from_le_bytes(*number)));
+            }
+            Some(Received::Reply(_, reply)) => return (heard, Some(reply)),
+            Some(_) => {}
+            None if has_ended => return (heard, None),
+            None => {
+                has_ended = worker.process.try_wait().expect("it is our child").is_some();
+                std::thread::yield_now();
+            }
+        }
+    }
+    panic!("the worker does not come to an end");
+}
+
+#[test]
+fn notes_come_in_order_and_before_the_reply_also_from_a_worker_that_is_killed() {
+    let test = "notes_come_in_order_and_before_the_reply_also_from_a_worker_that_is_killed";
+    let Some(mut worker) = Worker::start(test) else { return };
+    for (task, is_killed) in [(1, 0), (2, 1)] {
+        worker.send(task, TELL, &[30, is_killed]);
+        let (heard, reply) = hear(&mut worker);
+        assert_eq!(reply.is_some(), is_killed == 0);
+        assert!(heard.iter().all(|(by, _)| *by == task));
+        for thread in [0, 1] {
+            let numbers = heard.iter().map(|(_, number)| number).filter(|number| *number >> 32 == thread);
+            assert!(numbers.map(|number| number & 0xffff_ffff).eq(0..3_000), "all are there, in their order");
+        }
+    }
+}
+
+#[test]
+fn an_announcement_is_heard_before_the_start() {
+    let test = "an_announcement_is_heard_before_the_start";
+    let Some(mut worker) = Worker::start_with(test, |link| {
+        link.define(ANNOUNCEMENT, b"levels".to_vec().into()).expect("nobody has written yet");
+    }) else {
+        return;
+    };
+    worker.send(1, TELL, &[0, 0]);
+    assert_eq!(worker.receive().1.kind, 1);
 }

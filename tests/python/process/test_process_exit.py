@@ -558,7 +558,7 @@ def test_workers_end_with_the_program_though_a_child_of_it_lives():
 def test_a_task_may_have_a_pool_of_its_own():
     output = run_clean("""
         def inner(number):
-            with futures.ProcessPoolExecutor(2) as pool:
+            with futures.ProcessPoolExecutor() as pool:
                 return list(pool.map(square, range(number)))
         with futures.ProcessPoolExecutor(2) as pool:
             say(list(pool.map(inner, [2, 3])))

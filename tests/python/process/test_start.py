@@ -20,6 +20,7 @@ import pytest
 from start_remote import KINDS, Crew, changed, obey
 
 from raddle import _launch, _launch_template, _native
+from raddle._budget import SHARE, THREAD_VARIABLES
 
 Make = Callable[..., Crew]
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
@@ -204,7 +205,9 @@ def test_a_worker_sees_what_the_program_saw_when_the_pool_was_made(
     monkeypatch.syspath_prepend("/then")
     monkeypatch.setattr(sys, "argv", ["then", "--option"])
     crew = make(setup="import os, sys")
-    wanted = (dict(os.environ), list(sys.path), sys.argv, os.getcwd())
+    # But for what holds its libraries to its share of the cores.
+    own = {name: "1" for name in (*THREAD_VARIABLES, SHARE) if name not in os.environ}
+    wanted = ({**own, **os.environ}, list(sys.path), sys.argv, os.getcwd())
     monkeypatch.setenv("PATH_OF_TEST", "now")
     monkeypatch.chdir("/")
     monkeypatch.syspath_prepend("/now")
@@ -274,13 +277,14 @@ def test_a_worker_holds_only_what_is_its_own(make: Make) -> None:
     kinds = [
         re.sub(r":\[\d+\]| \(deleted\)", "", what) for n, what in held if n not in bequeathed()
     ]
-    # Its stack, the mapping, the bell, the line to this test, and what multiprocessing calls the
-    # parent's sentinel, because the module of this line imports it.
+    # Its stack, the mapping, the bell, the line to the template and that to this test, and what
+    # multiprocessing calls the parent's sentinel, because the module of this line imports it.
     wanted = [
         "/memfd:raddle",
         "/memfd:test",
         "anon_inode:[eventfd]",
         "anon_inode:[pidfd]",
+        "socket",
         "socket",
     ]
     assert sorted(kinds) == wanted
@@ -300,13 +304,29 @@ def test_the_template_has_one_thread(make: Make) -> None:
     assert len(os.listdir(f"/proc/{template}/task")) == 1
 
 
-def test_pools_share_a_template_until_the_last_is_closed(make: Make) -> None:
+def test_pools_share_a_template_and_so_does_the_next(make: Make) -> None:
     one, other = make(setup="import os"), make(setup="import os")
     template = one.start()("os.getppid()")
     assert other.start()("os.getppid()") == template
     one.__exit__(None, None, None)
     assert other.start()("os.getppid()") == template
     other.__exit__(None, None, None)
+    assert make(setup="import os").start()("os.getppid()") == template
+
+
+def test_a_program_that_changed_what_its_children_inherit_gets_another_template(make: Make) -> None:
+    first = make(setup="import os")
+    template = first.start()("os.getppid()")
+    before = os.umask(0o31)
+    try:
+        changed_one = make(setup="import os").start()
+        assert changed_one("os.umask(0)") == 0o31
+    finally:
+        os.umask(before)
+    assert changed_one("os.getppid()") != template
+    # Who has the old one keeps it; it ends with the last of them.
+    assert first.start()("os.getppid()") == template
+    first.__exit__(None, None, None)
     assert not os.path.exists(f"/proc/{template}")
 
 
@@ -448,9 +468,11 @@ def _interrupted(*_args: object) -> None:
 
 
 def test_a_launcher_that_nobody_closes_is_closed_when_it_is_dropped(make: Make) -> None:
+    _launch.make_launcher(None, None, (), None, None).close()
+    # But for the template, which stays.
     before, running = descriptors(), children()
     launcher = _launch.make_launcher(None, None, (), None, None)
-    assert children() != running
+    assert descriptors() != before
     del launcher
     assert (descriptors(), children()) == (before, running)
 
@@ -586,7 +608,8 @@ def test_an_interpreter_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatc
     before = descriptors()
     with pytest.raises(OSError, match="/there/is/none"):
         _launch.make_launcher(None, None, (), None, None)
-    assert descriptors() == before
+    # The template that was there does not fit any more.
+    assert descriptors() <= before
 
 
 def test_an_interpreter_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,6 +286,66 @@ pub(crate) fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Dura
     }
 }
 
+/// Leaves Ctrl-C to others, in this process and in what it starts.
+#[cfg(all(not(loom), feature = "processes"))]
+pub(crate) fn ignore_interrupts() {
+    // SAFETY: to ignore a signal runs no handler; it cannot fail for this one.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+}
+
+/// Waits for the end of a child: its exit code, or the negative number of the signal that ended it, and the most bytes of
+/// memory that it had.
+///
+/// # Errors
+/// It is no child, or has been waited for.
+#[cfg(all(not(loom), feature = "processes"))]
+pub(crate) fn wait_child(process: u32) -> io::Result<(i32, u64)> {
+    use std::os::unix::process::ExitStatusExt;
+    let number = i32::try_from(process).map_err(io::Error::other)?;
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    loop {
+        // SAFETY: both places are valid for what is written to them, and live through the call.
+        let waited = unsafe { libc::wait4(number, &raw mut status, 0, usage.as_mut_ptr()) };
+        if waited == number {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    // SAFETY: it was zeroed, which is a valid value, and written by the call.
+    let usage = unsafe { usage.assume_init() };
+    let status = std::process::ExitStatus::from_raw(status);
+    let code = status.code().unwrap_or_else(|| -status.signal().unwrap_or_default());
+    Ok((code, u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024))
+}
+
+/// How many bytes of memory a process holds that are of no file and not made to be shared, in memory or swapped out. Of what
+/// it was forked with, some may still be its parent's too.
+#[cfg(not(loom))]
+pub(crate) fn memory_held(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    Some(kilobytes(&status, "RssAnon:")? + kilobytes(&status, "VmSwap:").unwrap_or_default())
+}
+
+/// How many bytes of memory a process shares with nobody. It costs milliseconds for each gigabyte.
+#[cfg(not(loom))]
+pub(crate) fn memory_alone(process: u32) -> Option<u64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+    let figures = ["Private_Clean:", "Private_Dirty:", "Private_Hugetlb:", "SwapPss:"];
+    let mut figures = figures.map(|name| kilobytes(&rollup, name)).into_iter().flatten();
+    figures.next().map(|first| first + figures.sum::<u64>())
+}
+
+/// The figure of a line of `/proc`, in bytes.
+#[cfg(not(loom))]
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Whether a signal of this number is one that somebody else sends, not a fault of the process.
 pub(crate) fn is_by_others(signal: i32) -> bool {
     [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP, libc::SIGINT].contains(&signal)

@@ -13,9 +13,12 @@ compile_error!("raddle runs on Linux; another system needs a file beside crates/
 #[cfg(not(loom))]
 pub(crate) use system::{
     EventFd, ProcessHandle, SharedMemory, current_core, die_with_parent, exit_at_once, futex_wait, futex_wake_one,
-    leave_core, monotonic_nanoseconds, poll_readable, shared_futex_wait, shared_futex_wake, write_eventfd,
+    leave_core, memory_alone, memory_held, monotonic_nanoseconds, poll_readable, shared_futex_wait, shared_futex_wake,
+    write_eventfd,
 };
 pub use system::{before_exit, is_main_thread, thread_ident};
+#[cfg(all(not(loom), feature = "processes"))]
+pub(crate) use system::{ignore_interrupts, wait_child};
 pub(crate) use system::{is_by_others, signal_name, watch_forks};
 #[cfg(not(loom))]
 pub use system::{memory_file, open_process, signal_process};

@@ -17,8 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bytes::Bytes;
-use super::link::{Link, Received, Reply, TakenBack};
+use super::held::Held;
+use super::link::{ANNOUNCEMENT, Link, Received, Reply, TakenBack};
 use super::mapping::Mapping;
+use super::notes::Note;
 use super::pace::Pace;
 use super::remote::{Call, Many, Parcels, Queued, address_of};
 use super::ring::Corrupt;
@@ -48,6 +50,8 @@ pub(crate) enum Doom {
     Corrupt(&'static str),
     /// It does not begin what it was sent.
     Lost,
+    /// The task of this number, if there was one, had it hold more memory than it may.
+    Outgrew(Option<u64>),
 }
 
 /// A worker, from its order on.
@@ -74,6 +78,8 @@ pub(crate) struct Worker {
     defined: HashSet<u64>,
     pace: Pace,
     pub(crate) busy_since: Option<Instant>,
+    pub(crate) idle_since: Option<Instant>,
+    pub(crate) memory: Held,
 }
 
 /// What is known of a worker that has ended.
@@ -84,6 +90,8 @@ pub(crate) struct DeadWorker {
     pub(crate) is_ready: bool,
     pub(crate) is_leaving: bool,
     pub(crate) busy_since: Option<Instant>,
+    /// The most memory that it was seen to hold, if that was looked at.
+    pub(crate) peak_memory: Option<u64>,
 }
 
 /// The process of a worker.
@@ -96,13 +104,14 @@ pub(crate) struct Process {
 impl Worker {
     /// What is left of it after its end: its calls, each with whether it had begun it.
     pub(crate) fn into_remains(self) -> (DeadWorker, Vec<(Call, bool)>) {
-        let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, .. } = self;
+        let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, .. } = self;
+        let peak_memory = memory.peak();
         let mut calls: Vec<_> = link.into_left().collect();
         // What it says of its claims is worth nothing: the first call may have been begun.
         if let (Some(Doom::Corrupt(_)), Some((_, is_begun))) = (&doom, calls.first_mut()) {
             *is_begun = true;
         }
-        (DeadWorker { number, doom, unfit, is_ready, is_leaving, busy_since }, calls)
+        (DeadWorker { number, doom, unfit, is_ready, is_leaving, busy_since, peak_memory }, calls)
     }
 
     fn takes_calls(&self) -> bool {
@@ -113,6 +122,11 @@ impl Worker {
         // What was sent to a worker that leaves after so many tasks is not taken back for others: it gets one at a time.
         let window = if self.left.is_some() || self.is_slow { 1 } else { self.pace.window() };
         self.takes_calls() && self.link.load() < window && self.link.has_room()
+    }
+
+    /// Whether it runs something, or makes itself ready.
+    pub(crate) fn is_at_work(&self) -> bool {
+        !self.is_ready || self.link.load() > 0
     }
 
     /// It has written rubbish: nothing that it says is believed any more.
@@ -134,6 +148,13 @@ pub(crate) type Spent = Vec<Queued>;
 
 /// Replies, to be settled after the lock has been released.
 pub(crate) type Came = Vec<(Call, Reply)>;
+
+/// Where what comes from a worker goes.
+struct Heard<'a> {
+    came: &'a mut Came,
+    notes: &'a mut Vec<Note>,
+    readied: &'a mut u64,
+}
 
 /// Figures that are counted under the lock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -184,6 +205,10 @@ pub(crate) struct Crew {
     /// The shortest time limit of any task so far.
     pub(crate) shortest_limit: Option<Duration>,
     pub(crate) counts: Counts,
+    /// What workers have told, until the lock is released.
+    pub(crate) notes: Vec<Note>,
+    /// What the program says to each worker before everything else.
+    announced: Option<Bytes>,
 }
 
 impl Crew {
@@ -213,6 +238,8 @@ impl Crew {
             gives_up: false,
             shortest_limit: None,
             counts: Counts::default(),
+            notes: Vec::new(),
+            announced: None,
         }
     }
 
@@ -337,6 +364,17 @@ impl Crew {
         number
     }
 
+    /// Says something to all workers, those to come too; it takes the place of what was said before.
+    pub(crate) fn announce(&mut self, bytes: Bytes) {
+        for worker in self.workers_mut().filter(|worker| !worker.is_leaving) {
+            if let Err(corrupt) = worker.link.define(ANNOUNCEMENT, bytes.clone()) {
+                worker.condemn(corrupt);
+            }
+            worker.link.ring();
+        }
+        self.announced = Some(bytes);
+    }
+
     pub(crate) fn forget(&mut self, number: u64) {
         self.definitions.remove(&number);
         for worker in self.workers_mut() {
@@ -408,7 +446,7 @@ impl Crew {
     /// Takes an empty seat for a new worker; `false` if there is none.
     pub(crate) fn hire(&mut self) -> bool {
         let Some(seat) = self.seats.iter().position(Option::is_none) else { return false };
-        let worker = Worker {
+        let mut worker = Worker {
             number: self.next_worker,
             link: Link::new(&self.mapping, seat),
             process: None,
@@ -423,7 +461,14 @@ impl Crew {
             defined: HashSet::new(),
             pace: Pace::new(),
             busy_since: None,
+            idle_since: None,
+            memory: Held::default(),
         };
+        if let Some(bytes) = &self.announced
+            && let Err(corrupt) = worker.link.define(ANNOUNCEMENT, bytes.clone())
+        {
+            worker.condemn(corrupt);
+        }
         self.next_worker += 1;
         self.seats[seat] = Some(worker);
         true
@@ -436,6 +481,7 @@ impl Crew {
         if worker.link.load() == 0 {
             worker.pace.begins();
             worker.busy_since = Some(Instant::now());
+            worker.idle_since = None;
         } else {
             self.has_behind = true;
         }
@@ -511,7 +557,8 @@ impl Crew {
         for worker in self.seats.iter_mut().flatten() {
             let before = came.len();
             // What is left of longer records goes on when the worker has read: then it has rung, or written.
-            let received = worker.link.pump().and_then(|()| Self::receive_from(worker, &mut came, &mut self.readied));
+            let mut heard = Heard { came: &mut came, notes: &mut self.notes, readied: &mut self.readied };
+            let received = worker.link.pump().and_then(|()| Self::receive_from(worker, &mut heard));
             if let Err(corrupt) = received {
                 worker.condemn(corrupt);
             }
@@ -524,24 +571,33 @@ impl Crew {
                 && let Some(since) = worker.busy_since.take()
             {
                 self.counts.busy += since.elapsed();
+                worker.idle_since = Some(Instant::now());
             }
         }
         self.idle += came.len();
         came
     }
 
-    fn receive_from(worker: &mut Worker, came: &mut Came, readied: &mut u64) -> Result<(), Corrupt> {
+    fn receive_from(worker: &mut Worker, heard: &mut Heard<'_>) -> Result<(), Corrupt> {
         while let Some(received) = worker.link.receive()? {
             match received {
                 Received::Reply(call, reply) => {
                     call.of.came(call.index);
-                    came.push((call, reply));
+                    heard.came.push((call, reply));
                 }
                 Received::Ready => {
                     worker.is_ready = true;
-                    *readied += 1;
+                    *heard.readied += 1;
+                    if worker.link.load() == 0 {
+                        worker.idle_since = Some(Instant::now());
+                    }
                 }
                 Received::Unfit(reason) => worker.unfit = Some(reason),
+                Received::Note(task, bytes) => {
+                    let label = worker.link.kept(task).and_then(Call::label);
+                    let pid = worker.process.as_ref().map(|process| process.pid);
+                    heard.notes.push(Note { worker: worker.number, pid, label, bytes });
+                }
             }
         }
         Ok(())
@@ -666,9 +722,38 @@ impl Crew {
         is_still_running
     }
 
+    /// Has the worker of a seat ended.
+    pub(crate) fn doom(&mut self, seat: usize, doom: Doom) {
+        if let Some(worker) = &mut self.seats[seat] {
+            worker.doom.get_or_insert(doom);
+            worker.kill();
+        }
+    }
+
     /// A worker has ended: what it was doing has been done for that long.
     pub(crate) fn count_busy(&mut self, since: Option<Instant>) {
         self.counts.busy += since.map_or(Duration::ZERO, |since| since.elapsed());
+    }
+
+    /// Has workers leave that have had nothing to do for so long; gives the time until the next may.
+    pub(crate) fn dismiss_idle(&mut self, timeout: Duration) -> Option<Duration> {
+        let mut next: Option<Duration> = None;
+        let mut dismissed = 0;
+        for worker in self.workers_mut().filter(|worker| worker.takes_calls() && worker.link.load() == 0) {
+            let Some(since) = worker.idle_since else { continue };
+            let rest = timeout.saturating_sub(since.elapsed());
+            if !rest.is_zero() {
+                next = next.into_iter().chain([rest]).min();
+                continue;
+            }
+            dismissed += 1;
+            if let Err(corrupt) = Self::dismiss(worker) {
+                worker.condemn(corrupt);
+            }
+            worker.link.ring();
+        }
+        self.idle = self.idle.saturating_sub(dismissed);
+        next
     }
 
     /// Has every worker ended.

@@ -1,6 +1,7 @@
 //! What a pool of processes asks of the world in which it lives: to start workers, and to tell how they ended.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::host::ThreadBody;
 
@@ -24,6 +25,19 @@ pub struct Started {
     pub watch: Option<OwnedFd>,
 }
 
+/// What a worker has told besides its replies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The number of the worker in its pool.
+    pub worker: usize,
+    /// Its process id, if it has been started.
+    pub pid: Option<u32>,
+    /// The label of the task that it ran, if that had one.
+    pub label: Option<Arc<str>>,
+    /// What it tells.
+    pub bytes: Vec<u8>,
+}
+
 /// Starts the processes of a pool. Called on the thread that supervises the pool, but where something else is said.
 pub trait Launcher: Send + Sync {
     /// Starts the thread that supervises the pool; called by whoever submits first.
@@ -44,6 +58,11 @@ pub trait Launcher: Send + Sync {
     /// Whether all workers are to be started by whoever submits first: forked before the pool has a thread.
     fn starts_at_once(&self) -> bool {
         false
+    }
+
+    /// Hears what workers tell, before the results of the tasks in which they told it are known.
+    fn hear(&self, notes: Vec<Note>) {
+        drop(notes);
     }
 
     /// The last worker has been reaped.

@@ -13,6 +13,8 @@ pub(crate) const TASK: u16 = 1 << 15;
 pub(crate) const DEFINE: u16 = 1;
 pub(crate) const FORGET: u16 = 2;
 pub(crate) const STOP: u16 = 3;
+/// The definition of this number is what the program says to all its workers: it comes before everything else.
+pub const ANNOUNCEMENT: u64 = 0;
 /// Marks what a worker says of itself, as opposed to a reply to a task.
 pub(crate) const NOTE: u16 = 1 << 15;
 /// The worker is ready for tasks.
@@ -38,6 +40,8 @@ pub enum Received<T> {
     Ready,
     /// The worker could not be made ready, and says why.
     Unfit(String),
+    /// What a worker tells besides, with the number of the task that it ran then.
+    Note(u64, Vec<u8>),
 }
 
 /// A task that is with the worker.
@@ -53,6 +57,7 @@ pub struct Link<T> {
     seat: Seat,
     tasks: Producer<Part>,
     replies: Consumer<Part>,
+    notes: Consumer<Part>,
     /// Records for which there was no room yet, and perhaps one of which a part is in the ring.
     backlog: VecDeque<Outgoing<Bytes>>,
     /// In the order in which they were sent.
@@ -79,6 +84,7 @@ impl<T> Link<T> {
         Self {
             tasks: Producer::new(seat.tasks.clone()),
             replies: Consumer::new(seat.replies.clone()),
+            notes: Consumer::new(seat.notes.clone()),
             backlog: VecDeque::new(),
             sent: VecDeque::new(),
             free: (0..PLACES).rev().collect(),
@@ -230,7 +236,14 @@ impl<T> Link<T> {
     /// # Errors
     /// The shared memory was overwritten; or the worker answers what it was not asked.
     pub fn receive(&mut self) -> Result<Option<Received<T>>, Corrupt> {
-        if !self.replies.has_more() {
+        // Asked first: what was told before a reply that is there is there too, and comes before it.
+        let has_reply = self.replies.has_more();
+        if self.notes.has_more()
+            && let Some(note) = self.notes.read()?
+        {
+            return Ok(Some(Received::Note(note.header.id, note.payload)));
+        }
+        if !has_reply {
             return Ok(None);
         }
         self.is_bell_due = true;
@@ -254,12 +267,19 @@ impl<T> Link<T> {
     /// before a sleep: the worker rings for both.
     pub fn has_news(&mut self) -> bool {
         // Rubbish is news too: it is found out when it is looked at.
-        self.replies.has_more() || (!self.backlog.is_empty() && self.tasks.has_room() != Ok(false))
+        self.replies.has_more()
+            || self.notes.has_more()
+            || (!self.backlog.is_empty() && self.tasks.has_room() != Ok(false))
     }
 
     /// The tasks that are with the worker, each with whether it has begun, by its own account.
     pub fn sent(&self) -> impl Iterator<Item = (&T, bool)> {
         self.sent.iter().map(|sent| (&sent.kept, self.seat.claims.is_begun(sent.place, sent.number)))
+    }
+
+    /// What is kept for the task that was sent under this number.
+    pub fn kept(&self, number: u64) -> Option<&T> {
+        self.sent.iter().find(|sent| sent.number == number).map(|sent| &sent.kept)
     }
 
     /// The task that the worker runs, by its own account, and since when, in nanoseconds of the monotonic clock.

@@ -16,6 +16,12 @@ mod cores;
 #[cfg(not(loom))]
 mod crew;
 pub mod doorbell;
+#[cfg(all(not(loom), feature = "processes"))]
+mod executor;
+#[cfg(all(not(loom), feature = "processes"))]
+mod functions;
+#[cfg(not(loom))]
+mod held;
 pub mod launcher;
 #[cfg(not(loom))]
 pub mod link;
@@ -23,6 +29,8 @@ pub mod link;
 pub mod mapping;
 #[cfg(all(loom, test))]
 mod models;
+#[cfg(not(loom))]
+pub mod notes;
 #[cfg(not(loom))]
 mod pace;
 #[cfg(not(loom))]
@@ -38,3 +46,8 @@ mod supervisor;
 pub mod task;
 #[cfg(not(loom))]
 pub mod worker;
+
+#[cfg(all(not(loom), feature = "processes"))]
+pub use executor::{ProcessMap, ProcessPoolExecutor, ProcessView, init};
+#[cfg(all(not(loom), feature = "processes"))]
+pub use functions::{Function, Registered};

@@ -19,7 +19,7 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use super::bytes::Bytes;
@@ -29,6 +29,7 @@ use super::doorbell::{Doorbell, Rung};
 use super::launcher::Launcher;
 use super::link::TakenBack;
 use super::mapping::{Mapping, SharedBell};
+use super::notes::Note;
 use super::remote::{Call, Ending, Many, Parcel, Parcels, Remote};
 use super::seat::{program_bell, program_core, words_for};
 use crate::error::{Failure, SubmitError};
@@ -53,6 +54,10 @@ pub(crate) enum Order {
     Call(Callback),
     /// To decide whether a call is tried again.
     Judge(Call, Ending),
+    /// To tell what workers have told.
+    Tell(Vec<Note>),
+    /// To end calls, after what their workers have told before.
+    Settle(Came),
 }
 
 /// A pool of worker processes.
@@ -85,6 +90,10 @@ pub struct ProcessPool {
     /// Whoever waits for the end; `None` when it has come.
     mourners: Mutex<Option<Vec<Arc<Signal>>>>,
     pub(crate) breaks_at_death: bool,
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) idle_timeout: Option<Duration>,
+    /// How many orders to tell something are there.
+    pub(crate) untold: AtomicUsize,
     /// The thread that supervises, by its number.
     pub(crate) supervisor: AtomicU64,
     this: Weak<Self>,
@@ -105,6 +114,17 @@ pub struct Plan {
     pub tasks_per_worker: Option<usize>,
     /// Whether the death of a worker breaks the pool.
     pub breaks_at_death: bool,
+    /// How many bytes of memory a worker may hold for itself: the task that has it hold more fails.
+    pub memory_limit: Option<u64>,
+    /// After how long a worker that has nothing to do leaves.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Plan {
+    /// A pool of so many workers at most, which stay, and whose deaths it survives.
+    pub fn new(max_workers: usize) -> Self {
+        Self { max_workers, tasks_per_worker: None, breaks_at_death: false, memory_limit: None, idle_timeout: None }
+    }
 }
 
 impl ProcessPool {
@@ -137,6 +157,9 @@ impl ProcessPool {
             cancelled: AtomicU64::new(0),
             mourners: Mutex::new(Some(Vec::new())),
             breaks_at_death: plan.breaks_at_death,
+            memory_limit: plan.memory_limit,
+            idle_timeout: plan.idle_timeout,
+            untold: AtomicUsize::new(0),
             supervisor: AtomicU64::new(0),
             this: this.clone(),
         }))
@@ -193,6 +216,14 @@ impl ProcessPool {
     /// Keeps bytes for the workers under a number, by which calls can need them.
     pub fn define(&self, bytes: Bytes) -> u64 {
         self.crew.lock().define(bytes)
+    }
+
+    /// Says something to all workers, before everything else that they are sent from now on; it takes the place of what was
+    /// said before.
+    pub fn announce(&self, bytes: Bytes) {
+        if !self.is_forked() {
+            self.crew.lock().announce(bytes);
+        }
     }
 
     /// No further call will need this definition. May be called with any lock held.
@@ -307,23 +338,43 @@ impl ProcessPool {
     /// Takes what has come, and sends what there is room for. Gives how many replies have come.
     pub fn drain(&self) -> usize {
         let mut spent = Spent::new();
-        let (came, is_supervisor_wanted) = {
+        let (came, count, is_supervisor_wanted) = {
             let mut crew = self.crew.lock();
             let came = crew.receive();
+            let count = came.len();
+            let (came, has_orders) = self.put_after_notes(&mut crew, came);
             let hired = self.dispatch(&mut crew, &mut spent);
-            self.settling.fetch_add(came.len(), SeqCst);
+            self.settling.fetch_add(count, SeqCst);
             let is_idle = crew.phase != Phase::Open && crew.outstanding() == 0;
             let must_look = crew.has_behind && !std::mem::replace(&mut crew.is_looked_after, true);
-            (came, hired || crew.wants_encoding || must_look || is_idle)
+            (came, count, hired || crew.wants_encoding || must_look || is_idle || has_orders)
         };
         drop(spent);
         if is_supervisor_wanted {
             self.wake.ring();
         }
-        self.settle(came)
+        self.settle(came);
+        count
     }
 
-    fn settle(&self, came: Came) -> usize {
+    /// Leaves replies to the supervisor if there is something to be told before them. Whether it has got anything to do.
+    fn put_after_notes(&self, crew: &mut Crew, came: Came) -> (Came, bool) {
+        if crew.notes.is_empty() && self.untold.load(SeqCst) == 0 {
+            return (came, false);
+        }
+        // Under the pool's lock, so that the orders come in the order of what was received.
+        let mut orders = self.orders.lock();
+        if !crew.notes.is_empty() {
+            self.untold.fetch_add(1, SeqCst);
+            orders.push(Order::Tell(std::mem::take(&mut crew.notes)));
+        }
+        if !came.is_empty() {
+            orders.push(Order::Settle(came));
+        }
+        (Came::new(), true)
+    }
+
+    pub(crate) fn settle(&self, came: Came) {
         let count = came.len();
         for (call, reply) in came {
             self.end_or_judge(call, Ending::Reply(reply));
@@ -331,7 +382,6 @@ impl ProcessPool {
         if count > 0 && self.settling.fetch_sub(count, SeqCst) == count {
             self.ring_if_closing();
         }
-        count
     }
 
     fn ring_if_closing(&self) {

@@ -7,6 +7,7 @@
 //! | claims | [`PLACES`] | the program sends and takes back, the worker begins |
 //! | tasks | a ring | the program |
 //! | replies | a ring | the worker |
+//! | notes | a ring | the worker, from any of its threads |
 
 use super::claim::Claims;
 use super::cores::Core;
@@ -21,9 +22,13 @@ pub const PLACES: usize = 256;
 /// Data words of a ring: 64 KB. Longer records pass piece by piece.
 const RING_WORDS: usize = 1 << 13;
 
+/// The same for what a worker tells besides: 256 KB, of which those that tell nothing never touch a page.
+const NOTES_WORDS: usize = 1 << 15;
+
 const LINE_WORDS: usize = 8;
 const RING: usize = COUNTER_WORDS + RING_WORDS;
-const SEAT: usize = 2 * LINE_WORDS + PLACES + 2 * RING;
+const NOTES: usize = COUNTER_WORDS + NOTES_WORDS;
+const SEAT: usize = 2 * LINE_WORDS + PLACES + 2 * RING + NOTES;
 const HEAD: usize = LINE_WORDS;
 
 /// How many words a mapping for so many workers has.
@@ -49,6 +54,7 @@ pub(crate) struct Seat {
     pub(crate) claims: Claims<Part>,
     pub(crate) tasks: Part,
     pub(crate) replies: Part,
+    pub(crate) notes: Part,
     begun: Part,
     whole: Part,
 }
@@ -65,6 +71,7 @@ impl Seat {
             claims: Claims::new(mapping.part(claims, PLACES)),
             tasks: mapping.part(rings, RING),
             replies: mapping.part(rings + RING, RING),
+            notes: mapping.part(rings + 2 * RING, NOTES),
             begun: mapping.part(start + LINE_WORDS, LINE_WORDS),
             whole: mapping.part(start, SEAT),
         }
@@ -74,8 +81,10 @@ impl Seat {
     pub(crate) fn clear(&self) {
         // The data of the rings means nothing without their counters.
         let rings = 2 * LINE_WORDS + PLACES;
-        let counters = (rings..rings + COUNTER_WORDS).chain(rings + RING..rings + RING + COUNTER_WORDS);
-        (0..rings).chain(counters).for_each(|index| self.whole.word(index).store(0, Ordering::Release));
+        let counters = [rings, rings + RING, rings + 2 * RING].into_iter().flat_map(|ring| ring..ring + COUNTER_WORDS);
+        // A counter that is 0 is left alone: what nobody uses takes no memory.
+        let used = (0..rings).chain(counters).filter(|index| self.whole.word(*index).load(Ordering::Relaxed) != 0);
+        used.for_each(|index| self.whole.word(index).store(0, Ordering::Release));
     }
 
     /// The worker begins a task, or ends it (`None`). Nanoseconds of the system's monotonic clock.

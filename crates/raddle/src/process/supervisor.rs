@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use super::crew::{Crew, DeadWorker, Doom, LONG, Process, Spent, Worker};
-use super::launcher::Started;
+use super::launcher::{Exit, Started};
+use super::notes;
 use super::pool::{Order, ProcessPool};
 use super::remote::{Call, Ending};
 use crate::error::{Death, Failure, LostTask};
@@ -84,13 +85,16 @@ impl ProcessPool {
             let drained = self.drain();
             let next_limit = self.end_overrun();
             let next_look = self.free_waiting(&mut watch);
-            self.carry_out_orders();
+            let next_memory = self.end_outgrown();
+            let next_idle = self.dismiss_idle();
+            let has_told = self.carry_out_orders().then_some(notes::LOOK);
             let must_encode = self.encode_next();
             if self.has_closed() {
                 break;
             }
             let tick = self.watch(drained).into_iter().chain(must_encode.then_some(Duration::ZERO)).min();
-            ended = self.sleep(tick.into_iter().chain(next_limit).chain(next_look).min());
+            let next = [tick, next_limit, next_look, next_memory, next_idle, has_told];
+            ended = self.sleep(next.into_iter().flatten().min());
         }
         self.launcher.close();
         self.supervisor.store(0, SeqCst);
@@ -213,10 +217,16 @@ impl ProcessPool {
     fn bury(&self, pid: u32, watch: &mut Watch) {
         let exit = self.launcher.reap(pid);
         self.drain();
+        if self.untold.load(SeqCst) > 0 {
+            // Before its last task is known to have failed.
+            self.carry_out_orders();
+        }
         // It may have died between its last word and the ring for it.
         self.shake();
         let Some(Remains { worker, lost, given_up, is_in_order }) = self.take_dead(pid) else { return };
         let why = worker.doom.as_ref().and_then(Doom::why);
+        let peak_memory = worker.peak_memory.or(exit.peak_memory);
+        let exit = Exit { peak_memory, ..exit };
         let death = Arc::new(Death { worker: worker.number, pid, exit, why });
         self.give_up(given_up);
         if let Some(reason) = worker.unfit {
@@ -227,7 +237,7 @@ impl ProcessPool {
         }
         // Who sees that a task was lost sees that the pool is broken, if it is.
         for call in lost {
-            let failure = failure_of(&call, worker.doom.as_ref(), &death);
+            let failure = failure_of(&call, worker.doom.as_ref(), &death, self.memory_limit);
             self.end_or_judge(call, Ending::Failed(failure));
             self.settling.fetch_sub(1, SeqCst);
         }
@@ -239,7 +249,8 @@ impl ProcessPool {
         let is_dead = |worker: &Worker| worker.process.as_ref().is_some_and(|process| process.pid == pid);
         let seat = crew.seats.iter().position(|worker| worker.as_ref().is_some_and(is_dead))?;
         let (worker, calls) = crew.seats[seat].take()?.into_remains();
-        let was_ended = matches!(worker.doom, Some(Doom::Killed(_) | Doom::Overran(_) | Doom::Dismissed));
+        let was_ended =
+            matches!(worker.doom, Some(Doom::Killed(_) | Doom::Overran(_) | Doom::Outgrew(_) | Doom::Dismissed));
         let (mut lost, mut unbegun) = (Vec::new(), Vec::new());
         for (mut call, is_begun) in calls {
             let is_next = lost.is_empty() && unbegun.is_empty() && !was_ended && worker.is_ready;
@@ -262,7 +273,13 @@ impl ProcessPool {
         if readied > watch.readied {
             *watch = Watch { readied, looked: watch.looked, ..Watch::default() };
         }
-        if !is_ready && doom.is_none() && watch.has_failed(death.exit.code) {
+        // One that needs more memory than it may have before it is ready needs it each time.
+        let code = match doom {
+            Some(Doom::Outgrew(_)) => Some(1),
+            Some(_) => None,
+            None => Some(death.exit.code),
+        };
+        if !is_ready && code.is_some_and(|code| watch.has_failed(code)) {
             self.break_down(&format!("worker processes die before they are ready: {}", death.how()).into());
         } else if self.breaks_at_death && !is_in_order && doom.is_none() {
             self.break_down(&BROKEN.into());
@@ -296,6 +313,12 @@ impl ProcessPool {
         Some(next.max(Duration::from_micros(50)))
     }
 
+    /// Has workers leave that have been idle for long; gives the time until the next may.
+    fn dismiss_idle(&self) -> Option<Duration> {
+        let timeout = self.idle_timeout?;
+        self.crew.lock().dismiss_idle(timeout)
+    }
+
     /// Frees what lies behind long tasks; gives the time until the next look while there are tasks.
     fn free_waiting(&self, watch: &mut Watch) -> Option<Duration> {
         let mut crew = self.crew.lock();
@@ -322,16 +345,24 @@ impl ProcessPool {
         Some(pause.filter(|pause| !pause.is_zero()).map_or(look, |pause| look.min(pause)))
     }
 
-    fn carry_out_orders(&self) {
+    /// Whether workers have told something: they do not ring for more of it at once.
+    fn carry_out_orders(&self) -> bool {
+        let mut has_told = false;
         loop {
             let orders = std::mem::take(&mut *self.orders.lock());
             if orders.is_empty() {
-                return;
+                return has_told;
             }
             for order in orders {
                 match order {
                     Order::Call(callback) => future::call(callback),
                     Order::Judge(call, ending) => self.judge(call, ending),
+                    Order::Tell(notes) => {
+                        has_told = true;
+                        self.launcher.hear(notes);
+                        self.untold.fetch_sub(1, SeqCst);
+                    }
+                    Order::Settle(came) => self.settle(came),
                 }
             }
         }
@@ -434,9 +465,14 @@ fn requeue(crew: &mut Crew, calls: Vec<Call>) -> Vec<Call> {
     Vec::new()
 }
 
-fn failure_of(call: &Call, doom: Option<&Doom>, death: &Arc<Death>) -> Failure {
+fn failure_of(call: &Call, doom: Option<&Doom>, death: &Arc<Death>, memory_limit: Option<u64>) -> Failure {
     let bytes = call.parcel.as_ref().map(|parcel| parcel.bytes.clone());
     let task = LostTask { label: call.label(), call: bytes };
+    if let (Some(Doom::Outgrew(Some(number))), Some(limit)) = (doom, memory_limit)
+        && *number == call.number
+    {
+        return Failure::Outgrew { task, limit, death: Arc::clone(death) };
+    }
     match (doom, call.options().and_then(|options| options.task_timeout)) {
         (Some(Doom::Overran(number)), Some(limit)) if *number == call.number => Failure::Overran { task, limit },
         (Some(Doom::Killed(number)), _) if *number == call.number => Failure::Killed { task, death: Arc::clone(death) },
@@ -450,6 +486,7 @@ impl Doom {
         match self {
             Self::Corrupt(what) => Some(format!("it was ended because it overwrote shared memory: {what}")),
             Self::Lost => Some("it was ended because it did not begin what it was sent".into()),
+            Self::Outgrew(_) => Some("it was ended because it held more memory than its limit".into()),
             Self::Killed(_) | Self::Overran(_) | Self::Dismissed => None,
         }
     }

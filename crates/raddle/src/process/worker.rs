@@ -9,8 +9,9 @@ use std::os::fd::BorrowedFd;
 
 use super::cores::{Aside, Core, Rested};
 use super::doorbell::{Doorbell, Rung};
-use super::link::{DEFINE, FORGET, NOTE, READY, STOP, TASK, UNFIT};
+use super::link::{ANNOUNCEMENT, DEFINE, FORGET, NOTE, READY, STOP, TASK, UNFIT};
 use super::mapping::{Mapping, Part, SharedBell};
+use super::notes::Notes;
 use super::ring::{Consumer, Corrupt, Header, Incoming, Outgoing, Producer};
 use super::seat::{Seat, program_bell, program_core};
 use crate::os;
@@ -18,6 +19,11 @@ use crate::signal::AdaptiveSpin;
 
 /// What a worker does with what it is sent.
 pub trait Handler {
+    /// Takes what the worker tells the program by, besides its replies.
+    fn connect(&mut self, notes: Notes) {
+        let _ = notes;
+    }
+
     /// Makes the worker ready, once, before it gets a task.
     ///
     /// # Errors
@@ -26,7 +32,8 @@ pub trait Handler {
         Ok(())
     }
 
-    /// Keeps something under a number, for the tasks that come after it.
+    /// Keeps something under a number, for the tasks that come after it. What has the number
+    /// [`ANNOUNCEMENT`] is what the program says to all its workers, and comes before `start`.
     fn define(&mut self, number: u64, bytes: Vec<u8>);
 
     /// Drops what was kept under a number.
@@ -60,13 +67,19 @@ pub fn serve(mapping: &Mapping, seat: usize, handler: &mut dyn Handler) -> Resul
         program_core: program_core(mapping),
         spin: AdaptiveSpin::new(),
         aside: Aside::new(),
+        told: Notes::new(seat.notes.clone(), program_bell(mapping)),
         seat,
     };
+    handler.connect(worker.told.clone());
+    let mut first = worker.tasks.read()?;
+    if let Some(record) = first.take_if(|record| record.header == Header { kind: DEFINE, id: ANNOUNCEMENT }) {
+        handler.define(ANNOUNCEMENT, record.payload);
+    }
     if let Err(reason) = handler.start() {
         return worker.note(UNFIT, reason.into_bytes(), handler);
     }
     worker.note(READY, Vec::new(), handler)?;
-    while let Some(record) = worker.next(handler)? {
+    while let Some(record) = first.take().map_or_else(|| worker.next(handler), |record| Ok(Some(record)))? {
         let Header { kind, id } = record.header;
         match kind {
             STOP => break,
@@ -87,6 +100,7 @@ struct Worker {
     program_core: Core,
     spin: AdaptiveSpin,
     aside: Aside,
+    told: Notes,
 }
 
 impl fmt::Debug for Worker {
@@ -137,6 +151,7 @@ impl Worker {
             return Ok(());
         }
         self.seat.note_begun(Some(os::monotonic_nanoseconds()));
+        self.told.runs(id);
         let mut payload = Vec::new();
         let generation = os::fork_generation();
         let kind = handler.run(task, &mut payload) & !NOTE;

@@ -1,0 +1,233 @@
+"""What a worker tells its program besides results: log records and warnings (start of a worker).
+
+Loaded in a worker when `logging` is, or when a warning is to be shown; `_notes.py` hears it. What a
+handler of the worker's own takes is not told again.
+"""
+
+from __future__ import annotations
+
+import marshal
+import sys
+
+from . import _native
+
+# Not from typing, which takes longer to load than all the rest: checkers know the name.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from logging import Logger, LogRecord
+    from types import ModuleType
+    from typing import Any
+
+#: What every record has; the rest is of whoever logs.
+STANDARD = frozenset(
+    "name msg args levelname levelno pathname filename module exc_info exc_text stack_info lineno "
+    "funcName created msecs relativeCreated thread threadName processName process taskName".split()
+)
+
+#: The levels that the program has told, before `logging` is loaded, and those in force.
+_levels: bytes | None = None
+_named: set[str] = set()
+#: How many attributes a record has that nobody has added to.
+_usual_length = 0
+#: Handlers that the worker was forked with: the program has them too.
+_inherited: set[int] = set()
+_inherited_handlers: list[object] = []
+
+
+def follow_logging(logging: ModuleType, *, is_forked: bool = False) -> None:
+    """Have records go to the program that no handler of this process takes.
+
+    Parameters
+    ----------
+    logging : module
+        The module, loaded just now.
+    is_forked : bool
+        Whether it was loaded in the program, and this process is a fork of that.
+    """
+    if is_forked:
+        manager = logging.Logger.manager
+        loggers = [manager.root, *manager.loggerDict.values()]
+        handlers = [each for logger in loggers for each in getattr(logger, "handlers", ())]
+        _inherited.update(map(id, handlers))
+        # They must not come to be others'.
+        _inherited_handlers.extend(handlers)
+    global _usual_length
+    _usual_length = len(logging.LogRecord("", 0, "", 0, "", None, None).__dict__)
+    _configure_on_wish_alone(logging)
+    logging.Logger.callHandlers = _call_handlers
+    if _levels is not None:
+        _set_levels(logging, _levels)
+
+
+def _configure_on_wish_alone(logging: ModuleType) -> None:
+    """Have ``logging.info()`` and the like not make a handler of their own, as they do without."""
+    configure = logging.basicConfig
+
+    def basicConfig(**kwargs: Any) -> None:
+        if kwargs:
+            configure(**kwargs)
+
+    basicConfig.__doc__ = configure.__doc__
+    logging.basicConfig = basicConfig  # type: ignore[attr-defined,unused-ignore]
+
+
+def take_levels(levels: bytes) -> None:
+    """Take the levels of the program's loggers, for now and for when `logging` is loaded."""
+    global _levels
+    _levels = levels
+    logging = sys.modules.get("logging")
+    if hasattr(logging, "Logger"):
+        _set_levels(logging, levels)  # type: ignore[arg-type]
+
+
+def _set_levels(logging: ModuleType, levels: bytes) -> None:
+    root, disabled_level, loggers = marshal.loads(levels)
+    for name in _named - {name for name, _, _ in loggers}:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    _named.clear()
+    for name, level, is_disabled in loggers:
+        _named.add(name)
+        logger = logging.getLogger(name)
+        logger.disabled = is_disabled
+        logger.setLevel(level)
+    logging.root.setLevel(root)
+    logging.disable(disabled_level)
+
+
+def _call_handlers(self: Logger, record: LogRecord) -> None:
+    """Do what `logging.Logger.callHandlers` does, and tell the program what is left to do."""
+    start: Logger | None = self
+    current: Logger | None = self
+    while current is not None:
+        if current.handlers and _is_handled(current, record):
+            start = current.parent if current.propagate else None
+        if not current.propagate:
+            break
+        current = current.parent
+    if start is not None:
+        _tell_record(record, start.name)
+
+
+def _is_handled(logger: Logger, record: LogRecord) -> bool:
+    """Give the record to the handlers of one logger; tell whether there are any that count."""
+    has_taken = False
+    for handler in logger.handlers:
+        if id(handler) in _inherited:
+            continue
+        if type(handler).__name__ != "NullHandler":
+            has_taken = True
+        if record.levelno >= handler.level:
+            handler.handle(record)
+    return has_taken
+
+
+def _tell_record(record: LogRecord, start: str) -> None:
+    fields: Any = record.__dict__
+    exception = None
+    if record.exc_info:
+        fields = fields.copy()
+        exception = _pack_exception(fields)
+    try:
+        # Most have what each has, in the same order: then the values alone say it.
+        packed = tuple(fields.values()) if len(fields) == _usual_length else fields
+        note = marshal.dumps((0, start, packed, exception, None))
+    except ValueError:
+        fields, more = _plain_fields(record, fields)
+        note = marshal.dumps((0, start, fields, exception, more))
+    if not _native.tell(note):
+        _show(record)
+
+
+def _show(record: LogRecord) -> None:
+    """Show what cannot be told, in a child that a task has forked, as an unconfigured program."""
+    last_resort = sys.modules["logging"].lastResort
+    if last_resort is not None and record.levelno >= last_resort.level:
+        last_resort.handle(record)
+
+
+def _pack_exception(fields: dict[str, Any]) -> bytes | None:
+    """Put the traceback into words, and pickle the exception, which has no traceback then."""
+    kind, value, traceback = fields["exc_info"]
+    if not fields["exc_text"] and kind is not None:
+        formatter = sys.modules["logging"].Formatter()
+        fields["exc_text"] = formatter.formatException((kind, value, traceback))
+    fields["exc_info"] = None
+    return _pickled(value)
+
+
+def _pickled(value: object) -> bytes | None:
+    from ._native import pickle
+
+    try:
+        return pickle(value)
+    except Exception:
+        return None
+
+
+def _plain_fields(
+    record: LogRecord, fields: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Put into words, or pickle, what is not made of plain values."""
+    plain: dict[str, Any] = {}
+    more: dict[str, bytes] = {}
+    for name, value in fields.items():
+        if name in ("msg", "args"):
+            continue
+        try:
+            marshal.dumps(value)
+            plain[name] = value
+        except ValueError:
+            pickle = None if name in STANDARD else _pickled(value)
+            if pickle is None:
+                plain[name] = _text_of(value)
+            else:
+                more[name] = pickle
+    plain["msg"], plain["args"] = _message_of(record)
+    return plain, more
+
+
+def _message_of(record: LogRecord) -> tuple[str, tuple[object, ...] | None]:
+    """Format now what could be formatted only here."""
+    try:
+        return str(record.getMessage()), None
+    except Exception:
+        # The program's handlers say what is wrong with it.
+        args = record.args if isinstance(record.args, tuple) else (record.args,)
+        return _text_of(record.msg, str), tuple(map(_text_of, args))
+
+
+def _text_of(value: object, how: Any = repr) -> str:
+    try:
+        return str(how(value))
+    except Exception:
+        return object.__repr__(value)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """Have the program warn, with its own filters; in the place of `warnings.showwarning`."""
+    if file is None:
+        text = str(message)
+        exception = _pickled((message, category))
+        place = (str(filename), int(lineno), line if line is None else str(line))
+        note = (1, exception, category.__name__, text, *place, _module_of(filename))
+        if _native.tell(marshal.dumps(note)):
+            return
+    import warnings
+
+    original = warnings._showwarning_orig  # type: ignore[attr-defined]
+    original(message, category, filename, lineno, file, line)
+
+
+def _module_of(filename: str) -> str | None:
+    """Return the name of the module of a file, by which filters know it."""
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__file__", None) == filename:
+            return name
+    return None

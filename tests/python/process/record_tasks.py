@@ -1,0 +1,139 @@
+"""What the tests of records submit: tasks that log, warn and print."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+NAME = "raddle-test.task"
+
+
+class OwnWarning(UserWarning):
+    pass
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+def _logger() -> Any:
+    # Imported late: a test looks whether a worker has it.
+    import logging
+
+    return logging.getLogger(NAME)
+
+
+def log(level: int, message: str, *args: Any) -> None:
+    _logger().log(level, message, *args)
+
+
+def info(message: str) -> None:
+    _logger().info(message)
+
+
+def warn_by_log(message: str) -> None:
+    _logger().warning(message)
+
+
+def log_by_module(message: str) -> None:
+    import logging
+
+    logging.info(message)
+
+
+def is_enabled(level: int) -> bool:
+    enabled: bool = _logger().isEnabledFor(level)
+    return enabled
+
+
+def log_extra() -> None:
+    extra = {
+        "user": "ada",
+        "sizes": [1, 2.5, None],
+        "point": Point(1, 2),
+        "lock": _thread.allocate_lock(),
+    }
+    _logger().warning("at %r", Point(1, 2), extra=extra)
+
+
+def log_exception() -> None:
+    try:
+        print(1 / 0)
+    except ZeroDivisionError:
+        _logger().exception("it failed")
+
+
+def log_with(handlers: list[Any]) -> None:
+    for handler in handlers:
+        _logger().addHandler(handler)
+    _logger().warning("with handlers")
+
+
+def configure(path: str) -> None:
+    import logging
+
+    logging.basicConfig(filename=path, format="%(message)s")
+
+
+def log_to(name: str, path: str) -> None:
+    import logging
+
+    logger = logging.getLogger(name)
+    logger.addHandler(logging.FileHandler(path))
+    logging.getLogger(NAME).warning("by the library")
+
+
+def log_many(count: int, end: str) -> int:
+    logger = _logger()
+    for number in range(count):
+        logger.info("record %d", number)
+    if end == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if end == "leaves":
+        os._exit(0)
+    return os.getpid()
+
+
+def log_in_threads(threads: int, count: int) -> None:
+    import threading
+
+    def body() -> None:
+        logger = _logger()
+        for number in range(count):
+            logger.info("record %d", number)
+
+    started = [threading.Thread(target=body, name=f"logs-{n}") for n in range(threads)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+
+
+def log_and(gate: Any) -> None:
+    _logger().warning("it runs")
+    gate()
+
+
+def log_in_child() -> int:
+    pid = os.fork()
+    if pid == 0:
+        _logger().warning("of a child")
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    _logger().warning("of the parent")
+    return os.waitstatus_to_exitcode(status)
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    warnings.warn(message, category, stacklevel=1)
+
+
+def evaluate(expression: str) -> Any:
+    return eval(expression, {"sys": sys, "os": os})
