@@ -315,8 +315,11 @@ def test_the_stack_of_a_fault_is_logged(make_unbreakable, caplog):
 
 def test_a_warning_reaches_the_program(make_ours):
     pool = make_ours(1)
-    # To fork a program with threads is worth a warning of its own.
-    pool.submit(abs, 1).result()
+    with warnings.catch_warnings():
+        # What is forked inherits the filters, and to fork a program with threads is worth a
+        # warning of its own.
+        warnings.simplefilter("always")
+        pool.submit(abs, 1).result()
     with pytest.warns(UserWarning, match="of the task") as caught:
         pool.submit(record_tasks.warn, "of the task", UserWarning).result()
     assert caught[0].filename.endswith("record_tasks.py")
