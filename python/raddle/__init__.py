@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     )
     from ._headers import Headers
     from ._locks import Counter, Lock, RLock
+    from ._map import map
+    from ._map_iterator import MapIterator
     from ._native import __version__
     from ._process_errors import BrokenProcessPool, TaskKilled, UnpicklingFailed, WorkerDied
     from ._processes import ProcessExecutorView, ProcessPoolExecutor
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from ._statistics import LockStatistics, Statistics
     from ._thread import Thread
     from ._threads import ExecutorView, ThreadPoolExecutor
+    from ._travel import CannotTravel
 
 __all__ = [
     "ALL_COMPLETED",
@@ -88,6 +91,7 @@ __all__ = [
     "BrokenProcessPool",
     "BrokenThreadPool",
     "CancelledError",
+    "CannotTravel",
     "ChecksumMismatch",
     "ConnectionFailed",
     "Counter",
@@ -110,6 +114,7 @@ __all__ = [
     "InvalidURL",
     "Lock",
     "LockStatistics",
+    "MapIterator",
     "ProcessExecutorView",
     "ProcessPoolExecutor",
     "RLock",
@@ -137,6 +142,7 @@ __all__ = [
     "fetch_async",
     "fetch_iter",
     "get",
+    "map",
     "wait",
 ]
 
@@ -172,6 +178,8 @@ _HOMES = {
     "_request": ("Request", "Timeout"),
     "_deadlock": ("DeadlockError", "DeadlockLink"),
     "_locks": ("Counter", "Lock", "RLock"),
+    "_map": ("map",),
+    "_map_iterator": ("MapIterator",),
     "_statistics": ("LockStatistics", "Statistics"),
     "_thread": ("Thread",),
     "_errors": (
@@ -192,6 +200,7 @@ _HOMES = {
     ),
     "_native": ("__version__",),
     "_threads": ("ExecutorView", "ThreadPoolExecutor"),
+    "_travel": ("CannotTravel",),
 }
 
 

@@ -16,6 +16,7 @@
 //! waits is told once the worker has nothing better to do.
 
 pub mod batch;
+pub mod choice;
 mod error;
 pub mod events;
 mod executor;

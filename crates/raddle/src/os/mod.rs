@@ -15,7 +15,7 @@ pub(crate) use system::{
     EventFd, ProcessHandle, SharedMemory, die_with_parent, exit_at_once, futex_wait, futex_wake_one,
     monotonic_nanoseconds, poll_readable, shared_futex_wait, shared_futex_wake, write_eventfd,
 };
-pub use system::{before_exit, is_main_thread, thread_ident};
+pub use system::{ThreadClock, before_exit, is_main_thread, thread_delay, thread_ident};
 pub(crate) use system::{is_by_others, signal_name, watch_forks};
 #[cfg(not(loom))]
 pub use system::{memory_file, open_process, signal_process};
