@@ -180,7 +180,7 @@ impl MapLoop {
             };
             let item = match drawn {
                 Ok(Some(item)) => item,
-                Ok(None) => return Ok((results.unbind(), None, None, true)),
+                Ok(None) => return Ok((results.unbind(), None, None, true, start)),
                 Err(error) => return Ok((results.unbind(), Some(error.into_value(py).into_any()), None, false, start)),
             };
             match self.call(py, function, &item) {
