@@ -35,7 +35,7 @@ _T_co = TypeVar("_T_co", covariant=True)
 #: Seconds of plain work between two measurements, at least: they take a fiftieth of it.
 _UNMEASURED = 2e-4
 #: Items that a plain loop does by itself at most, before it is looked at again.
-_MOST_UNMEASURED = 5_000
+_MOST_UNMEASURED = 50_000
 #: Seconds between two reports of the progress.
 _REPORTED = 0.1
 #: Seconds between two decisions while workers work.
@@ -236,7 +236,7 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         together = max(1, min(64, int(_UNMEASURED / item)))
         if self._warming is not None:
             together = max(1, min(2_000, int(_BATCH / item)))
-        self._unmeasured = min(_MOST_UNMEASURED, int(_UNMEASURED / item), 2 * self._unmeasured + 1)
+        self._unmeasured = min(_MOST_UNMEASURED, int(_UNMEASURED / item), 4 * self._unmeasured + 1)
         budget = self._unmeasured * 16 if item < 2e-6 else self._unmeasured
         if self._options.deadline is not None or self._told is not None:
             budget = min(budget, 64)

@@ -16,6 +16,7 @@ use pyo3::types::{PyIterator, PyList, PyTuple, PyWeakrefMethods, PyWeakrefRefere
 use raddle::choice::{Calls, Stuck, Watch, Watched};
 
 use crate::batch::not_stop_iteration;
+use crate::executor::is_exiting;
 use crate::job::{call_one, call_tuple};
 
 /// Who gets the interpreter lock later than this has waited for somebody who held it: a thread that holds it and computes
@@ -46,9 +47,9 @@ pub(crate) struct MapLoop {
 }
 
 impl<T> Held<Option<Py<T>>> {
-    fn get(&self, py: Python<'_>) -> Option<Py<T>> {
+    fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, T>> {
         let value = self.0.take();
-        let copy = value.as_ref().map(|value| value.clone_ref(py));
+        let copy = value.as_ref().map(|value| value.bind(py).clone());
         // What it replaces is the None that was left: no destructor runs.
         self.0.set(value);
         copy
@@ -59,27 +60,29 @@ impl<T> Held<Option<Py<T>>> {
 type Ran = (Py<PyList>, Option<Py<PyAny>>, Option<Py<PyAny>>, bool, u64);
 
 impl MapLoop {
-    fn draw(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let Some(iterator) = self.iterator.get(py) else { return Ok(None) };
-        let item = iterator.into_bound(py).next().transpose()?;
+    fn draw<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(mut iterator) = self.iterator.get(py) else { return Ok(None) };
+        let item = iterator.next().transpose()?;
         self.drawn.0.set(self.drawn.0.get() + u64::from(item.is_some()));
-        Ok(item.map(Bound::unbind))
+        Ok(item)
     }
 
-    fn call(&self, py: Python<'_>, function: &Py<PyAny>, item: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+    fn call<'py>(&self, function: &Bound<'py, PyAny>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = function.py();
         self.calls.begin();
         let result = if self.takes_tuples {
-            item.bind(py).cast::<PyTuple>().map_err(PyErr::from).and_then(|args| call_tuple(py, function, args.as_unbound()))
+            let args = item.cast::<PyTuple>().map_err(PyErr::from);
+            args.and_then(|args| call_tuple(py, function.as_unbound(), args.as_unbound()))
         } else {
-            call_one(py, function, item)
+            call_one(py, function.as_unbound(), item.as_unbound())
         };
         self.calls.end();
-        result
+        result.map(|value| value.into_bound(py))
     }
 
-    fn take_ready(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    fn take_ready<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(ready) = self.ready.get(py) else { return Ok(None) };
-        let (ready, place) = (ready.bind(py), self.next.0.get());
+        let place = self.next.0.get();
         if place >= ready.len() {
             drop(self.ready.0.take());
             return Ok(None);
@@ -88,10 +91,10 @@ impl MapLoop {
         // What has been given out is the reader's alone.
         ready.set_item(place, py.None())?;
         self.next.0.set(place + 1);
-        Ok(Some(value.unbind()))
+        Ok(Some(value))
     }
 
-    fn next(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+    fn next<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
         loop {
             if let Some(value) = this.take_ready(py)? {
@@ -114,7 +117,7 @@ impl MapLoop {
         }
     }
 
-    fn call_next(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+    fn call_next<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
         let Some(function) = this.function.get(py) else { return Ok(None) };
         let place = this.drawn.0.get();
@@ -126,7 +129,7 @@ impl MapLoop {
                 return Err(error);
             }
         };
-        this.call(py, &function, &item).map(Some).or_else(|error| {
+        this.call(&function, &item).map(Some).or_else(|error| {
             slf.call_method1("_failed", (error.value(py), (item,), place))?;
             Err(error)
         })
@@ -156,7 +159,7 @@ impl MapLoop {
         slf
     }
 
-    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let this = slf.get();
         if this.is_busy.0.replace(true) {
             return Err(PyValueError::new_err("this map is in use: by another thread, or by its own function or input"));
@@ -183,7 +186,7 @@ impl MapLoop {
                 Ok(None) => return Ok((results.unbind(), None, None, true, start)),
                 Err(error) => return Ok((results.unbind(), Some(error.into_value(py).into_any()), None, false, start)),
             };
-            match self.call(py, function, &item) {
+            match self.call(function, &item) {
                 Ok(value) => results.append(value)?,
                 Err(error) => {
                     let item = PyTuple::new(py, [item])?;
@@ -230,6 +233,18 @@ impl MapLoop {
         self.calls.begun()
     }
 
+    /// For whoever makes room for the results; 0 where nobody knows.
+    fn __length_hint__(&self, py: Python<'_>) -> usize {
+        let waiting = self.ready.get(py).map_or(0, |ready| ready.len().saturating_sub(self.next.0.get()));
+        let left = self.iterator.get(py).and_then(|iterator| {
+            // SAFETY: the interpreter is held, and the iterator is alive; -1 comes with an exception, which is taken back.
+            let hint = unsafe { pyo3::ffi::PyObject_LengthHint(iterator.as_ptr(), 0) };
+            drop((hint < 0).then(|| PyErr::take(py)));
+            usize::try_from(hint).ok()
+        });
+        waiting + left.unwrap_or(0)
+    }
+
     /// How many items have been drawn.
     #[getter]
     fn _drawn(&self, _py: Python<'_>) -> u64 {
@@ -244,9 +259,10 @@ impl MapLoop {
 
     /// Call the function for one item.
     #[pyo3(name = "_call")]
-    fn call_item(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        let function = self.function.get(py).ok_or_else(|| PyValueError::new_err("this map has been closed"))?;
-        self.call(py, &function, &item)
+    fn call_item<'py>(&self, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function.get(item.py());
+        let function = function.ok_or_else(|| PyValueError::new_err("this map has been closed"))?;
+        self.call(&function, item)
     }
 
     /// How often the interpreter lock was looked at since the last time, and how often it was held.
@@ -294,11 +310,17 @@ struct WatchedMap(Py<PyWeakrefReference>);
 
 impl Watched for WatchedMap {
     fn look(&self) -> Option<bool> {
+        if is_exiting() {
+            return None;
+        }
         let start = Instant::now();
         Python::try_attach(|_| start.elapsed() > IMMEDIATELY)
     }
 
     fn report(&self, stuck: Stuck) {
+        if is_exiting() {
+            return;
+        }
         Python::try_attach(|py| {
             let Some(map) = self.0.bind(py).upgrade() else { return };
             let told = map.call_method1("_help", (stuck.wall.as_secs_f64(), stuck.busy.as_secs_f64()));
