@@ -29,6 +29,7 @@ from importlib import import_module
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._advise import Advice, advise
     from ._cores import cpu_count
     from ._deadlock import DeadlockError, DeadlockLink
     from ._download import Download, download
@@ -86,6 +87,7 @@ __all__ = [
     "ALL_COMPLETED",
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
+    "Advice",
     "AsyncFetch",
     "BrokenExecutor",
     "BrokenProcessPool",
@@ -135,6 +137,7 @@ __all__ = [
     "UnpicklingFailed",
     "WorkerDied",
     "__version__",
+    "advise",
     "as_completed",
     "cpu_count",
     "download",
@@ -149,6 +152,7 @@ __all__ = [
 #: Where each public name lives. The modules load `concurrent.futures` and `logging`, which take
 #: longer than all the rest.
 _HOMES = {
+    "_advise": ("Advice", "advise"),
     "_cores": ("cpu_count",),
     "_download": ("Download", "download"),
     "_fetch": ("Response", "fetch", "get"),

@@ -124,10 +124,10 @@ def map(
     policy = make_policy(Policy(), task_timeout, retries, retry_on, None)
     options = MapOptions(
         how=_check_how(fn, how, policy),
-        workers=_check_count("workers", workers),
+        workers=check_count("workers", workers),
         ordered=bool(ordered),
-        chunksize=None if chunksize == "auto" else _check_count("chunksize", chunksize),
-        buffersize=_check_count("buffersize", buffersize),
+        chunksize=None if chunksize == "auto" else check_count("chunksize", chunksize),
+        buffersize=check_count("buffersize", buffersize),
         deadline=_deadline(timeout),
         policy=policy,
         on_error=_check_on_error(on_error),
@@ -173,7 +173,8 @@ def _check_how(fn: Any, how: Any, policy: Policy) -> Any:
     return how
 
 
-def _check_count(name: str, value: Any) -> int | None:
+def check_count(name: str, value: Any) -> int | None:
+    """Check a number that may be left out."""
     if value is None:
         return None
     if isinstance(value, bool) or not hasattr(type(value), "__index__"):
