@@ -1,4 +1,4 @@
-"""`raddle.advise`: should this be parallel? Measured on a sample, answered in a table and a sentence."""
+"""`raddle.advise`: should this be parallel? Measured on a sample, told in a table and a sentence."""
 
 from __future__ import annotations
 
@@ -182,7 +182,9 @@ class _Sampler(MapIterator[Any]):
                 self._observe(self._begun - begun, wall, busy)
             if self._error is not None:
                 self._raise()
-            if self._drawn and time.perf_counter() - start > (PATIENCE if self._is_open() else _LEAST):
+            if self._drawn and time.perf_counter() - start > (
+                PATIENCE if self._is_open() else _LEAST
+            ):
                 break
         if self._drawn:
             self._examiner.want()
@@ -203,4 +205,3 @@ class _Sampler(MapIterator[Any]):
 
 
 _OPTIONS = MapOptions("auto", None, True, None, None, None, Policy(), "raise")
-

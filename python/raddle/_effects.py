@@ -124,7 +124,7 @@ class _Walk:
         elif isinstance(function, FunctionType):
             self._into(function, None)
         elif not isinstance(function, type):
-            call = getattr(type(function), "__call__", None)
+            call = _attribute_of(type(function), "__call__")
             if isinstance(call, FunctionType):
                 self._reach("self", (function,), 0)
                 self._method(call, Origin("self", "self", function))
@@ -216,7 +216,9 @@ class _Walk:
     def _note(self, origin: Origin) -> Origin:
         name = type(origin.value).__name__.lower()
         self._effects.has_locks |= any(word in name for word in ("lock", "semaphore", "condition"))
-        self._effects.has_locks |= name in ("counter", "queue") and "raddle" in str(type(origin.value))
+        self._effects.has_locks |= name in ("counter", "queue") and "raddle" in str(
+            type(origin.value)
+        )
         return origin
 
     def _reach(self, label: str, space: Any, key: Any) -> None:
@@ -248,7 +250,9 @@ class _Walk:
         if callee.owner is not None:
             self._call_method(callee, arguments, changed)
         elif callee.value in _CHANGERS if _is_hashable(callee.value) else False:
-            self._change(arguments[0] if arguments else None, f"it calls {callee.path}({{}})", changed)
+            self._change(
+                arguments[0] if arguments else None, f"it calls {callee.path}({{}})", changed
+            )
         else:
             self._pass(callee.value, arguments, None, changed)
 
@@ -347,7 +351,7 @@ class _Frame:
     def move(self, step: dis.Instruction) -> None:
         """Do what all other instructions do to the stack."""
         name, stack = step.opname, self.stack
-        if name in _IDLE or name.startswith("JUMP_") or name.startswith("SETUP_"):
+        if name in _IDLE or name.startswith(("JUMP_", "SETUP_")):
             if name in _DROPS:
                 self.pop()
         elif name in _DROPS or name.startswith("POP_JUMP"):
@@ -451,7 +455,11 @@ def _is_hashable(value: object) -> bool:
 
 
 _LIBRARIES = tuple(
-    {path for path in map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")) if path}
+    {
+        path
+        for path in map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))
+        if path
+    }
 )
 
 

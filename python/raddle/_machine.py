@@ -32,7 +32,7 @@ _lock = threading.Lock()
 
 def machine() -> Machine:
     """Return what is known of the machine so far."""
-    return _GUESS._replace(cores=cpu_count(), **_known)  # type: ignore[arg-type]
+    return _GUESS._replace(cores=cpu_count(), **_known)
 
 
 def note(**costs: float) -> None:

@@ -152,7 +152,9 @@ class Examiner:
         for item, value in samples:
             path = "args" if self._takes_tuples else "args[0]"
             if value is item and digest(value) is not None:
-                self._choice.forbid("processes", "it returns its argument, of which it would be a copy")
+                self._choice.forbid(
+                    "processes", "it returns its argument, of which it would be a copy"
+                )
                 break
             found = obstacle_or_costs(item, path), obstacle_or_costs(value, "the result")
             obstacles = [one for one in found if isinstance(one, Obstacle)]

@@ -297,7 +297,7 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         return self._given([value], start)
 
     def _take_back(self) -> None:
-        """Do again here what was given to processes before the function was known to change things."""
+        """Do again here what processes were given before the function was seen to change things."""
         if self._runner is None or self._runner.way != "processes":
             return
         self._runner.end()
@@ -356,8 +356,13 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
     def _processes(self, workers: int) -> ProcessRunner:
         policy = self._options.policy
         return ProcessRunner(
-            self._called, self._takes_tuples, workers, policy.task_timeout, policy.retries, policy.retry_on
-        )  # fmt: skip
+            self._called,
+            self._takes_tuples,
+            workers,
+            task_timeout=policy.task_timeout,
+            retries=policy.retries,
+            retry_on=policy.retry_on,
+        )
 
     def _drop_runner(self) -> None:
         """Give the workers nothing more; they are closed when what they have is done."""
@@ -388,7 +393,9 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
                     return
                 self._log()
                 way, workers = plan[0], plan[1]
-                self._runner = self._threads(workers) if way == "threads" else self._processes(workers)
+                self._runner = (
+                    self._threads(workers) if way == "threads" else self._processes(workers)
+                )
             self._feed()
 
     # --- Workers ----------------------------------------------------------------------------

@@ -32,7 +32,9 @@ class Attempt:
 
     __slots__ = ("_catches", "_function", "_retries", "_retry_on")
 
-    def __init__(self, function: Callable[..., Any], retries: int, retry_on: Any, catches: bool) -> None:
+    def __init__(
+        self, function: Callable[..., Any], retries: int, retry_on: Any, catches: bool
+    ) -> None:
         self._function = function
         self._retries = retries
         self._retry_on = retry_on

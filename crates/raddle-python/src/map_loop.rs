@@ -162,7 +162,9 @@ impl MapLoop {
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let this = slf.get();
         if this.is_busy.0.replace(true) {
-            return Err(PyValueError::new_err("this map is in use: by another thread, or by its own function or input"));
+            return Err(PyValueError::new_err(
+                "this map is in use: by another thread, or by its own function or input",
+            ));
         }
         let next = Self::next(slf);
         this.is_busy.0.set(false);
@@ -292,8 +294,7 @@ impl MapLoop {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // The collector runs while the interpreter is held, and calls nothing that comes back here.
         let (function, iterator, ready) = (self.function.0.take(), self.iterator.0.take(), self.ready.0.take());
-        let visited =
-            visit.call(&function).and_then(|()| visit.call(&iterator)).and_then(|()| visit.call(&ready));
+        let visited = visit.call(&function).and_then(|()| visit.call(&iterator)).and_then(|()| visit.call(&ready));
         self.function.0.set(function);
         self.iterator.0.set(iterator);
         self.ready.0.set(ready);

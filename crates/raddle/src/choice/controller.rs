@@ -198,7 +198,7 @@ impl Controller {
     fn split(&self, wall: f64, busy: f64, known: Option<Costs>) -> Costs {
         let mut waiting = wall - busy;
         // Clocks and measuring make a little of it up.
-        if waiting < 0.05 * wall {
+        if waiting < 0.05 * wall || waiting < 2e-6 {
             waiting = 0.0;
         }
         let mut costs = Costs { waiting, ..Costs::default() };
@@ -301,7 +301,8 @@ impl Controller {
 
     /// Whether little of the whole has been done.
     fn is_early(&self, outlook: &Outlook) -> bool {
-        (self.done as f64) < 0.1 * (self.done + outlook.items) as f64 || (self.done as f64) * outlook.costs.total() < 0.1
+        (self.done as f64) < 0.1 * (self.done + outlook.items) as f64
+            || (self.done as f64) * outlook.costs.total() < 0.1
     }
 
     fn go(&mut self, plan: Plan, costs: Costs) {

@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn short_items_are_sent_in_chunks_and_long_ones_alone() {
-        let chunk = |holding, items| outlook(Costs { holding, ..Costs::default() }, items).plan(Way::Processes, false).chunk;
+        let chunk =
+            |holding, items| outlook(Costs { holding, ..Costs::default() }, items).plan(Way::Processes, false).chunk;
         assert_eq!(chunk(0.5, 1000), 1);
         assert!((100..=400).contains(&chunk(1e-5, 100_000)));
         assert_eq!(chunk(1e-5, 160), 10);

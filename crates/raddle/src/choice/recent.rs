@@ -51,9 +51,8 @@ impl Recent {
         let is_trimmed = self.seen.len() >= FEWEST;
         let outlier = (0..self.seen.len()).max_by(|a, b| an_item(&self.seen[*a]).total_cmp(&an_item(&self.seen[*b])));
         let kept = self.seen.iter().enumerate().filter(|(place, _)| !is_trimmed || Some(*place) != outlier);
-        let (items, wall, busy) = kept.fold((0, 0.0, 0.0), |(items, wall, busy), (_, one)| {
-            (items + one.items, wall + one.wall, busy + one.busy)
-        });
+        let (items, wall, busy) = kept
+            .fold((0, 0.0, 0.0), |(items, wall, busy), (_, one)| (items + one.items, wall + one.wall, busy + one.busy));
         (items > 0).then(|| Mean { wall: wall / items as f64, busy: busy / items as f64 })
     }
 }
