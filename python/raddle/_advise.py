@@ -1,4 +1,4 @@
-"""`raddle.advise`: should this be parallel? Measured on a sample, told in a table and a sentence."""
+"""`raddle.advise`: should this be parallel? Measured on a sample, told in a few words."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from ._options import Policy
 
 __all__ = ["Advice", "advise"]
 
-#: The most items that are called, and the seconds after which no further one is.
-SAMPLE, PATIENCE = 32, 0.5
-#: Seconds that are looked at, at least, while items are left in the sample.
-_LEAST = 0.06
+#: The most items that are called, of an input that has a length and of one that has not, and the
+#: seconds after which no further one is.
+SAMPLE, DRAWN, PATIENCE = 1_000, 32, 0.5
+#: Seconds after which no further item is called, once some have been.
+_LEAST = 0.15
+#: Short items that are measured together.
+_TOGETHER = 100
 
 
 class Forecast(NamedTuple):
@@ -96,8 +99,10 @@ def advise(
 ) -> Advice:
     """Measure `fn` on some of `items`, and say whether and how to run it in parallel.
 
-    It calls `fn` with at most 32 items, in the calling thread, and with no further one when half a
-    second has passed. If `items` is an iterator, those are gone from it.
+    It calls `fn`, in the calling thread, for at most 1,000 items from all over a list, tuple or
+    range, or for the first 32 of anything else, and for no further one when a few have taken 0.15
+    seconds, or one half a second. From an iterator those are gone. `Advice.sampled` tells how many
+    were called.
 
     Parameters
     ----------
@@ -136,14 +141,26 @@ def advise(
     limit, expected = check_count("workers", workers), check_count("total", total)
     if isinstance(items, Sized):
         expected = len(items)
-    source = iter(items)
-    sample = list(itertools.islice(source, SAMPLE))
+    sample = _sample(items)
     if expected is None:
         # More may come, and nobody knows how many.
         expected = len(sample)
     choice = _native.Choice(measured(), expected, limit)
+    choice.keep_all()
     count = _Sampler(fn, sample, choice).run()
     return Advice(choice, expected, count)
+
+
+def _sample(items: Iterable[Any]) -> list[Any]:
+    """Return items from all over the input, in an order in which any first few are so too."""
+    if not isinstance(items, (list, tuple, range)):
+        return list(itertools.islice(items, DRAWN))
+    count = min(SAMPLE, len(items))
+    places = [place * len(items) // count for place in range(count)]
+    # Bits of the place, turned round, spread every beginning over the whole.
+    bits = max(1, (count - 1).bit_length())
+    order = sorted(range(count), key=lambda place: int(f"{place:0{bits}b}"[::-1], 2))
+    return [items[places[place]] for place in order]
 
 
 class _Sampler(MapIterator[Any]):
@@ -177,7 +194,7 @@ class _Sampler(MapIterator[Any]):
             else:
                 wall, busy = time.perf_counter(), time.thread_time()
                 begun = self._begun
-                self._run_batch(1 if self._is_long() else SAMPLE)
+                self._run_batch(1 if self._is_long() else _TOGETHER)
                 wall, busy = time.perf_counter() - wall, time.thread_time() - busy
                 self._observe(self._begun - begun, wall, busy)
             if self._error is not None:

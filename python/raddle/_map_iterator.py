@@ -258,7 +258,7 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         if count and wall > 1e-3:
             # Seconds in which no core was free are no waiting.
             delay = _native.thread_delay()
-            wall = max(busy, wall - (delay - self._delay))
+            busy = min(wall, busy + delay - self._delay)
             self._delay = delay
         if count:
             self._choice.observe(count, wall, busy)

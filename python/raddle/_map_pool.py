@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._native import thread_delay
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -54,7 +56,10 @@ class Attempt:
 
 
 class Done(NamedTuple):
-    """What has become of a chunk: the results, and what came in place of the next one."""
+    """What has become of a chunk: the results, and what came in place of the next one.
+
+    `busy` has the seconds too in which the thread was ready and no core was free.
+    """
 
     results: list[Any]
     error: BaseException | None
@@ -66,7 +71,7 @@ def run_chunk(function: Callable[..., Any], takes_tuples: bool, items: list[Any]
     """Call a function for the items of a chunk, and measure that."""
     results: list[Any] = []
     error: BaseException | None = None
-    wall, busy = time.perf_counter(), time.thread_time()
+    wall, busy = time.perf_counter(), time.thread_time() + thread_delay()
     try:
         if takes_tuples:
             for item in items:
@@ -76,7 +81,8 @@ def run_chunk(function: Callable[..., Any], takes_tuples: bool, items: list[Any]
                 results.append(function(item))
     except BaseException as raised:
         error = raised
-    return Done(results, error, time.perf_counter() - wall, time.thread_time() - busy)
+    busy = time.thread_time() + thread_delay() - busy
+    return Done(results, error, time.perf_counter() - wall, busy)
 
 
 #: In a worker: the function of its map, and whether it takes tuples.

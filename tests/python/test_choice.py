@@ -1,4 +1,4 @@
-"""`raddle.map` with ``how="auto"``: what it chooses, and that the choice never changes the result."""
+"""`raddle.map` as it chooses by itself, and that its choice never changes the result."""
 
 from __future__ import annotations
 

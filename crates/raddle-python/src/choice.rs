@@ -67,6 +67,10 @@ impl Choice {
         self.controller().set_examined();
     }
 
+    fn keep_all(&self) {
+        self.controller().keep_all();
+    }
+
     fn set_machine(&self, machine: MachineTuple) {
         self.controller().set_machine(machine_of(machine));
     }

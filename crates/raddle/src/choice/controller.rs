@@ -13,9 +13,9 @@ use super::recent::Recent;
 pub struct Observation {
     /// How many; at least 1.
     pub items: u64,
-    /// Seconds that they took, without those in which the thread was ready and had no core.
+    /// Seconds that they took.
     pub wall: f64,
-    /// Seconds of a core that they took.
+    /// Seconds of a core that they took, or would have if one had been free.
     pub busy: f64,
 }
 
@@ -47,6 +47,8 @@ const GAIN: f64 = 0.8;
 const LEAST_GAIN: f64 = 0.01;
 /// An item that takes so long, in seconds, needs no second proposal.
 const LONG_ITEM: f64 = 0.01;
+/// How many items are expected at least where nobody knows. A guess: what is mapped over is seldom less.
+const UNKNOWN: u64 = 20;
 /// How often it has to be looked who holds the interpreter lock before computing is believed to do without it.
 const LOOKS: f64 = 3.0;
 /// Old looks fade: so many count at most.
@@ -152,6 +154,11 @@ impl Controller {
         }
     }
 
+    /// All that is measured counts alike, and not the last alone: for a sample of the whole.
+    pub fn keep_all(&mut self) {
+        self.recent.keep_all();
+    }
+
     /// What the machine asks has been measured.
     pub fn set_machine(&mut self, machine: Machine) {
         self.machine = machine;
@@ -236,9 +243,9 @@ impl Controller {
         }
     }
 
-    /// How many items are expected to remain; where nobody knows, as many again.
+    /// How many items are expected to remain; where nobody knows, as many again, and some at least.
     pub fn remaining(&self) -> u64 {
-        self.total.map_or(self.done.max(1), |total| total.saturating_sub(self.done))
+        self.total.map_or(self.done.max(UNKNOWN), |total| total.saturating_sub(self.done))
     }
 
     fn outlook(&self, costs: Costs) -> Outlook {
@@ -498,7 +505,9 @@ mod tests {
         let mut made = Controller::new(Machine::guessed(4), None, None, true);
         made.set_examined();
         made.count_done(10);
-        assert_eq!(made.remaining(), 10);
+        assert_eq!(made.remaining(), 20);
+        made.count_done(90);
+        assert_eq!(made.remaining(), 100);
     }
 
     #[test]

@@ -15,6 +15,7 @@ const MOST: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     seen: VecDeque<Observation>,
+    keeps_all: bool,
 }
 
 /// Means of the last observations, in seconds an item.
@@ -27,9 +28,17 @@ pub(super) struct Mean {
 impl Recent {
     pub(super) fn push(&mut self, seen: Observation) {
         self.seen.push_back(seen);
-        while self.seen.len() > MOST || (self.seen.len() > FEWEST && self.later_than_first() >= SPAN) {
+        while !self.keeps_all && self.is_too_much() {
             self.seen.pop_front();
         }
+    }
+
+    pub(super) fn keep_all(&mut self) {
+        self.keeps_all = true;
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.seen.len() > MOST || (self.seen.len() > FEWEST && self.later_than_first() >= SPAN)
     }
 
     fn later_than_first(&self) -> f64 {
@@ -48,7 +57,7 @@ impl Recent {
     /// one slow item among fast ones says nothing of the rest.
     pub(super) fn mean(&self) -> Option<Mean> {
         let an_item = |one: &Observation| one.wall / one.items as f64;
-        let is_trimmed = self.seen.len() >= FEWEST;
+        let is_trimmed = self.seen.len() >= FEWEST && !self.keeps_all;
         let outlier = (0..self.seen.len()).max_by(|a, b| an_item(&self.seen[*a]).total_cmp(&an_item(&self.seen[*b])));
         let kept = self.seen.iter().enumerate().filter(|(place, _)| !is_trimmed || Some(*place) != outlier);
         let (items, wall, busy) = kept

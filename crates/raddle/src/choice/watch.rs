@@ -86,7 +86,7 @@ impl Calls {
 pub struct Stuck {
     /// For how long, at least.
     pub wall: Duration,
-    /// How long a core has worked for its thread meanwhile.
+    /// How long a core has worked for its thread meanwhile, or would have if one had been free.
     pub busy: Duration,
 }
 
@@ -136,6 +136,7 @@ struct Call {
     count: u64,
     since: Instant,
     busy: Duration,
+    delay: Duration,
     next_report: Duration,
 }
 
@@ -162,7 +163,13 @@ impl<W: Watched> Watcher<W> {
     }
 
     fn first_seen(&self, count: u64) -> Call {
-        Call { count, since: Instant::now(), busy: self.clock.elapsed(), next_report: LONG_CALL }
+        Call {
+            count,
+            since: Instant::now(),
+            busy: self.clock.elapsed(),
+            delay: self.clock.delay(),
+            next_report: LONG_CALL,
+        }
     }
 
     fn look(&self) {
@@ -178,7 +185,9 @@ impl<W: Watched> Watcher<W> {
             return;
         }
         call.next_report = wall * 2;
-        self.watched.report(Stuck { wall, busy: self.clock.elapsed().saturating_sub(call.busy) });
+        let busy = self.clock.elapsed().saturating_sub(call.busy);
+        let delay = self.clock.delay().saturating_sub(call.delay);
+        self.watched.report(Stuck { wall, busy: (busy + delay).min(wall) });
     }
 }
 
