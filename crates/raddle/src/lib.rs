@@ -23,6 +23,8 @@ mod executor;
 pub mod future;
 pub mod group;
 pub mod host;
+#[cfg(not(loom))]
+mod map;
 #[cfg(all(loom, test))]
 mod models;
 mod mutant;
@@ -44,6 +46,8 @@ pub mod waits;
 pub use error::{Death, Failure, LostTask, SubmitError, TaskError};
 pub use executor::{Future, Map, ThreadPoolExecutor, View};
 pub use group::ReturnWhen;
+#[cfg(not(loom))]
+pub use map::{AutoMap, map};
 pub use roster::Phase;
 pub use scope::{Scope, ScopedFuture};
 pub use statistics::Statistics;

@@ -47,6 +47,8 @@ const GAIN: f64 = 0.8;
 const LEAST_GAIN: f64 = 0.01;
 /// An item that takes so long, in seconds, needs no second proposal.
 const LONG_ITEM: f64 = 0.01;
+/// So many seconds of work are measured before a loop is left: the first calls may be slower than the rest.
+const LEAST_SEEN: f64 = 9e-4;
 /// How many items are expected at least where nobody knows. A guess: what is mapped over is seldom less.
 const UNKNOWN: u64 = 20;
 /// How often it has to be looked who holds the interpreter lock before computing is believed to do without it.
@@ -230,7 +232,8 @@ impl Controller {
 
     /// The share of its computing in which the function holds the lock. Until that has been looked at, all of it.
     fn held_share(&self, busy: f64) -> f64 {
-        if self.looks < LOOKS || busy <= 0.0 {
+        // What waits is without the lock anyhow: looks count as far as they fell on computing.
+        if self.looks * busy < 0.9 * LOOKS {
             return 1.0;
         }
         let share = (self.held / self.looks / busy).min(1.0);
@@ -295,6 +298,9 @@ impl Controller {
 
     fn better(&self, costs: Costs) -> Option<Plan> {
         let outlook = self.outlook(costs);
+        if self.way == Way::Sequential && self.recent.wall() < LEAST_SEEN {
+            return None;
+        }
         let computes = costs.computing() > 0.3 * costs.total();
         if self.has_lock && self.way == Way::Sequential && computes && self.looks < LOOKS && self.is_early(&outlook) {
             // Threads or processes: it will soon be seen who holds the lock.

@@ -45,6 +45,11 @@ impl Recent {
         self.seen.iter().skip(1).map(|one| one.wall).sum()
     }
 
+    /// Seconds of the work that is looked back on.
+    pub(super) fn wall(&self) -> f64 {
+        self.seen.iter().map(|one| one.wall).sum()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.seen.len()
     }
