@@ -88,9 +88,9 @@ class Examiner:
         """Note that the function changes something outside of itself."""
         self.reason = reason
         self._left = 0
-        self._choice.forbid("processes", f"{reason}: in a process, it would change a copy")
+        self._choice.forbid("processes", f"{reason} (a process would change a copy)")
         if not self._effects.has_locks:
-            self._choice.forbid("threads", f"{reason}: threads would do that in another order")
+            self._choice.forbid("threads", f"{reason} (threads would do that in another order)")
         self._choice.set_examined()
 
     def fingerprint(self, item: Any) -> dict[str, object]:

@@ -21,7 +21,7 @@ from lecture.pages import SERVER, PageError, Pages, download
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER = re.compile(r"\d[\d,]*\d(?=[ ,:]|$)")
 #: Parts that measure no loop beside the standard library and raddle: they have tests of their own.
-WITHOUT_LOOP = ("kinds", "race", "locks", "deadlock")
+WITHOUT_LOOP = ("advice", "kinds", "race", "locks", "deadlock")
 
 
 @pytest.fixture
@@ -128,6 +128,15 @@ def test_the_deadlock_part_reports_in_place_of_a_hang(capsys):
         assert f"'{thread}' took it at part_deadlock.py:{taken} in transfer" in text
         assert f"waits for lock '{lock}' at part_deadlock.py:{waiting} in transfer" in text
     assert lines.count("  > both locks") == 1
+
+
+def test_the_advice_part_answers_for_each_program(capsys):
+    _, lines, _ = shown(capsys, "--part", "advice")
+    text = "\n".join(lines)
+    assert "> waiting for something: threads" in text
+    assert "> fast enough already: leave it" in text
+    assert "> leave it a plain loop: it stores to the global 'counter'" in text
+    assert sum(line.startswith("  > ") for line in lines) == 6
 
 
 @pytest.mark.usefixtures("quick")
