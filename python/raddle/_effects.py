@@ -89,7 +89,7 @@ def effects_of(function: Any) -> Effects:
 
     >>> seen = []
     >>> effects_of(lambda item: seen.append(item)).reason
-    "it calls seen.append()"
+    'it calls seen.append()'
     >>> effects_of(abs).reason is None
     True
     """

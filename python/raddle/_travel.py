@@ -122,6 +122,9 @@ def _of_function(function: FunctionType, path: str) -> Iterator[tuple[str, Any]]
             yield f"{path}'s closure variable {name}", cell.cell_contents
         except ValueError:
             pass
+    for name in function.__code__.co_names:
+        if name in function.__globals__:
+            yield f"{path}'s global {name}", function.__globals__[name]
     for place, part in enumerate(function.__defaults__ or ()):
         yield f"{path}'s default {place}", part
 
@@ -162,5 +165,5 @@ class CannotTravel(RaddleError, PicklingError, TypeError):
     ...     list(raddle.map(lambda n: next(letters), [1, 2], how="processes"))
     ... except raddle.CannotTravel as error:
     ...     print(str(error).partition(":")[0])
-    the function's closure variable letters
+    the function's global letters
     """
