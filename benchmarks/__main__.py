@@ -2,7 +2,8 @@
 
 Names are suites (``threads``, ``processes``, ``locks``, ``fetch``, ``rust``) or cases of the first
 four; ``threads`` when none is given. ``soak`` is no comparison: a million tasks through one process
-pool, and what its processes hold meanwhile.
+pool, and what its processes hold meanwhile. ``choice`` is a corpus of workloads on which
+`raddle.map` has to choose.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import (
+    choice,
     fetch,
     fetchers,
     locks,
@@ -48,6 +50,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         *SUITES,
         "rust",
         "soak",
+        "choice",
         *(case.name for cases, _ in SUITES.values() for case in cases),
     ]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -165,6 +168,12 @@ def main(arguments: list[str] | None = None) -> int:
     if "soak" in names:
         status = soaked(options)
         names = [name for name in names if name != "soak"]
+        if status or not names:
+            return status
+    if "choice" in names:
+        words = ["--rounds", "1"] if options.quick else []
+        status = choice.main([*words, "--no-write"] if options.quick or options.no_write else words)
+        names = [name for name in names if name != "choice"]
         if status or not names:
             return status
     try:

@@ -24,6 +24,7 @@ PARTS = {
     "tasks": "what a task costs",
     "processes": "the same sums in a loop, in threads and in processes",
     "choice": "threads or processes: what each is best for, and costs",
+    "advice": "should you use parallelism? measured for each program",
     "scraping": "page sizes with requests in five threads, and in one call",
 }
 #: Packages that a part needs beside raddle, by their names in the requirements files.

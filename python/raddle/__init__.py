@@ -29,6 +29,7 @@ from importlib import import_module
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._advise import Advice, advise
     from ._budget import OversubscriptionWarning
     from ._cores import cpu_count
     from ._deadlock import DeadlockError, DeadlockLink
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
     )
     from ._headers import Headers
     from ._locks import Counter, Lock, RLock
+    from ._map import map
+    from ._map_iterator import MapIterator
     from ._native import __version__
     from ._process_errors import (
         BrokenProcessPool,
@@ -85,16 +88,19 @@ if TYPE_CHECKING:
     from ._statistics import LockStatistics, Statistics
     from ._thread import Thread
     from ._threads import ExecutorView, ThreadPoolExecutor
+    from ._travel import CannotTravel
 
 __all__ = [
     "ALL_COMPLETED",
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
+    "Advice",
     "AsyncFetch",
     "BrokenExecutor",
     "BrokenProcessPool",
     "BrokenThreadPool",
     "CancelledError",
+    "CannotTravel",
     "ChecksumMismatch",
     "ConnectionFailed",
     "Counter",
@@ -117,6 +123,7 @@ __all__ = [
     "InvalidURL",
     "Lock",
     "LockStatistics",
+    "MapIterator",
     "MemoryLimit",
     "OversubscriptionWarning",
     "ProcessExecutorView",
@@ -139,6 +146,7 @@ __all__ = [
     "UnpicklingFailed",
     "WorkerDied",
     "__version__",
+    "advise",
     "as_completed",
     "cpu_count",
     "download",
@@ -146,6 +154,7 @@ __all__ = [
     "fetch_async",
     "fetch_iter",
     "get",
+    "map",
     "wait",
 ]
 
@@ -153,6 +162,7 @@ __all__ = [
 #: longer than all the rest.
 _HOMES = {
     "_budget": ("OversubscriptionWarning",),
+    "_advise": ("Advice", "advise"),
     "_cores": ("cpu_count",),
     "_download": ("Download", "download"),
     "_fetch": ("Response", "fetch", "get"),
@@ -188,6 +198,8 @@ _HOMES = {
     "_request": ("Request", "Timeout"),
     "_deadlock": ("DeadlockError", "DeadlockLink"),
     "_locks": ("Counter", "Lock", "RLock"),
+    "_map": ("map",),
+    "_map_iterator": ("MapIterator",),
     "_statistics": ("LockStatistics", "Statistics"),
     "_thread": ("Thread",),
     "_errors": (
@@ -208,6 +220,7 @@ _HOMES = {
     ),
     "_native": ("__version__",),
     "_threads": ("ExecutorView", "ThreadPoolExecutor"),
+    "_travel": ("CannotTravel",),
 }
 
 

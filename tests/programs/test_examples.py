@@ -13,6 +13,7 @@ EXPECTED = {
     "locks": "balance: 400, in 400 deposits\nDeadlockError: 2 threads wait for each other",
     "options": "fetched on attempt 3\nTaskTimeout: ",
     "processes": "17,984 primes below 200,000\nclosures: [1000, 1001, 1002]\n10: 100\n",
+    "choice": "wait: 50 of 50 items done",
     "asyncio_pool": "awaited: 49\ngathered: [0, 1, 4, 9, 16, 25, 36, 49, 64, 81] in",
 }
 

@@ -21,7 +21,7 @@ from lecture.pages import SERVER, PageError, Pages, download
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER = re.compile(r"\d[\d,]*\d(?=[ ,:]|$)")
 #: Parts that measure no loop beside the standard library and raddle: they have tests of their own.
-WITHOUT_LOOP = ("kinds", "race", "locks", "deadlock", "processes", "choice")
+WITHOUT_LOOP = ("advice", "kinds", "race", "locks", "deadlock", "processes", "choice")
 
 
 @pytest.fixture
@@ -148,6 +148,15 @@ def test_the_choice_part_measures_every_line_for_four_pools(capsys):
         (line,) = [line for line in lines if line.startswith(f"  {name} ")]
         figures = re.findall(r"[\d.,]+", line[23:])
         assert len(figures) == len(part.POOLS), line
+
+
+def test_the_advice_part_answers_for_each_program(capsys):
+    _, lines, _ = shown(capsys, "--part", "advice")
+    text = "\n".join(lines)
+    assert "> waiting for something: threads" in text
+    assert "> fast enough already: leave it" in text
+    assert "> leave it a plain loop: it stores to the global 'counter'" in text
+    assert sum(line.startswith("  > ") for line in lines) == 6
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,6 +1,7 @@
 //! `raddle._native`: the binding. It converts, releases the interpreter, and maps errors; the engine decides.
 
 mod batch;
+mod choice;
 mod codec;
 mod codec_class;
 mod counter;
@@ -22,6 +23,7 @@ mod job;
 mod launch;
 mod layout;
 mod locks;
+mod map_loop;
 mod named_globals;
 mod names;
 mod pickling;
@@ -37,6 +39,8 @@ mod _native {
 
     #[pymodule_export]
     use crate::batch::MapIterator;
+    #[pymodule_export]
+    use crate::choice::{Choice, duration_text, thread_delay};
     #[pymodule_export]
     use crate::codec_class::Codec;
     #[pymodule_export]
@@ -66,6 +70,8 @@ mod _native {
     };
     #[pymodule_export]
     use crate::locks::{Lock, RLock};
+    #[pymodule_export]
+    use crate::map_loop::MapLoop;
     #[pymodule_export]
     use crate::names::{bind, bind_processes};
     #[pymodule_export]

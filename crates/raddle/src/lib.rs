@@ -16,12 +16,15 @@
 //! waits is told once the worker has nothing better to do.
 
 pub mod batch;
+pub mod choice;
 mod error;
 pub mod events;
 mod executor;
 pub mod future;
 pub mod group;
 pub mod host;
+#[cfg(not(loom))]
+mod map;
 #[cfg(all(loom, test))]
 mod models;
 mod mutant;
@@ -43,6 +46,8 @@ pub mod waits;
 pub use error::{Death, Failure, LostTask, SubmitError, TaskError};
 pub use executor::{Future, Map, ThreadPoolExecutor, View};
 pub use group::ReturnWhen;
+#[cfg(not(loom))]
+pub use map::{AutoMap, map};
 #[cfg(all(not(loom), feature = "processes"))]
 pub use process::ProcessPoolExecutor;
 pub use roster::Phase;

@@ -393,6 +393,52 @@ pub fn thread_ident() -> u64 {
     u64::from(thread)
 }
 
+/// How long cores have worked for a thread, readable from any other.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadClock {
+    clock: libc::clockid_t,
+    thread: i32,
+}
+
+impl ThreadClock {
+    /// That of the calling thread.
+    pub fn of_this_thread() -> Option<Self> {
+        let mut clock = 0;
+        // SAFETY: pthread_self has no preconditions, and its thread is alive; `clock` is a place for the answer.
+        let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        (failed == 0).then_some(Self { clock, thread })
+    }
+
+    /// The time so far; nothing for a thread that has ended.
+    pub fn elapsed(&self) -> std::time::Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a place for the answer; a clock that is gone is an error, which leaves it as it is.
+        let failed = unsafe { libc::clock_gettime(self.clock, &raw mut time) };
+        if failed != 0 {
+            return std::time::Duration::ZERO;
+        }
+        std::time::Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    }
+
+    /// How long the thread has been ready to run while no core was free for it; nothing where the system does not count it.
+    pub fn delay(&self) -> std::time::Duration {
+        delay_in(&format!("/proc/self/task/{}/schedstat", self.thread))
+    }
+}
+
+/// How long the calling thread has been ready to run while no core was free for it, since it was started; nothing where
+/// the system does not count it.
+pub fn thread_delay() -> std::time::Duration {
+    delay_in("/proc/thread-self/schedstat")
+}
+
+fn delay_in(path: &str) -> std::time::Duration {
+    let told = std::fs::read_to_string(path).unwrap_or_default();
+    let nanoseconds = told.split_ascii_whitespace().nth(1).and_then(|word| word.parse().ok());
+    std::time::Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
 /// Has `hook` called when the process exits, before its libraries are torn down.
 pub fn before_exit(hook: extern "C" fn()) {
     // SAFETY: atexit takes a function pointer that stays valid: neither an executable nor an extension module of CPython is

@@ -16,7 +16,7 @@ pub(crate) use system::{
     leave_core, memory_alone, memory_held, monotonic_nanoseconds, poll_readable, shared_futex_wait, shared_futex_wake,
     write_eventfd,
 };
-pub use system::{before_exit, is_main_thread, thread_ident};
+pub use system::{ThreadClock, before_exit, is_main_thread, thread_delay, thread_ident};
 #[cfg(all(not(loom), feature = "processes"))]
 pub(crate) use system::{ignore_interrupts, wait_child};
 pub(crate) use system::{is_by_others, signal_name, watch_forks};

@@ -1,0 +1,246 @@
+"""Where `raddle.map` has items worked on: threads, processes, or an executor of the user's.
+
+A task is a chunk of items. What the function raises comes back as a value, with the results before
+it, so that a future that fails tells of something else: a worker's death, what cannot be pickled.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._native import thread_delay
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ._processes import ProcessPoolExecutor
+    from ._threads import ThreadPoolExecutor
+
+
+class Failed:
+    """Stands among the results for an item whose error is not to end the map."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Attempt:
+    """A function that is called again after some errors, and may give an error as its result."""
+
+    __slots__ = ("_catches", "_function", "_retries", "_retry_on")
+
+    def __init__(
+        self, function: Callable[..., Any], retries: int, retry_on: Any, catches: bool
+    ) -> None:
+        self._function = function
+        self._retries = retries
+        self._retry_on = retry_on
+        self._catches = catches
+
+    def __call__(self, *args: Any) -> Any:
+        for left in range(self._retries, -1, -1):
+            try:
+                return self._function(*args)
+            except BaseException as error:
+                if left and isinstance(error, self._retry_on):
+                    continue
+                if self._catches and isinstance(error, Exception):
+                    return Failed(error)
+                raise
+        return None  # not reached: the last attempt returns or raises
+
+
+class Done(NamedTuple):
+    """What has become of a chunk: the results, and what came in place of the next one.
+
+    `busy` has the seconds too in which the thread was ready and no core was free.
+    """
+
+    results: list[Any]
+    error: BaseException | None
+    wall: float
+    busy: float
+
+
+def run_chunk(function: Callable[..., Any], takes_tuples: bool, items: list[Any]) -> Done:
+    """Call a function for the items of a chunk, and measure that."""
+    results: list[Any] = []
+    error: BaseException | None = None
+    wall, busy = time.perf_counter(), time.thread_time() + thread_delay()
+    try:
+        if takes_tuples:
+            for item in items:
+                results.append(function(*item))
+        else:
+            for item in items:
+                results.append(function(item))
+    except BaseException as raised:
+        error = raised
+    busy = time.thread_time() + thread_delay() - busy
+    return Done(results, error, time.perf_counter() - wall, busy)
+
+
+#: In a worker: the function of its map, and whether it takes tuples.
+_installed: tuple[Any, bool] = (None, False)
+
+
+def _install(function: Any, takes_tuples: bool) -> None:
+    global _installed
+    _installed = function, takes_tuples
+
+
+def _run_installed(items: list[Any]) -> tuple[list[Any], Any, float, float]:
+    """Run a chunk in a worker; errors go as pickles with their text, as those of other tasks."""
+    function, takes_tuples = _installed
+    results, error, wall, busy = run_chunk(function, takes_tuples, items)
+    results = [Failed(_packed(one.error)) if type(one) is Failed else one for one in results]  # type: ignore[arg-type]
+    return results, None if error is None else _packed(error), wall, busy
+
+
+def _packed(error: BaseException) -> tuple[bytes | None, str, str, str]:
+    from ._by_value import dumps_by_value
+    from ._pickling import tell
+
+    told = tell(error)
+    try:
+        return (dumps_by_value(error, True, None), *told)
+    except Exception:
+        return (None, *told)
+
+
+def _unpacked(packed: Any) -> BaseException:
+    from ._pickling import raised
+
+    return raised(*packed)
+
+
+class Runner:
+    """Takes chunks of items and gives futures of `Done`."""
+
+    way = "executor"
+
+    def __init__(
+        self, function: Callable[..., Any], takes_tuples: bool, workers: int, executor: Any
+    ) -> None:
+        self.workers = workers
+        self.executor = executor
+        self._function = function
+        self._takes_tuples = takes_tuples
+
+    def submit(self, items: list[Any]) -> cf.Future[Any]:
+        """Have a chunk worked on."""
+        future: cf.Future[Any] = self.executor.submit(
+            run_chunk, self._function, self._takes_tuples, items
+        )
+        return future
+
+    def result(self, future: cf.Future[Any], timeout: float | None) -> Done:
+        """Wait for what has become of a chunk."""
+        done: Done = future.result(timeout)
+        return done
+
+    def is_ready(self) -> bool:
+        """Tell whether a worker is there."""
+        return True
+
+    def close(self) -> None:
+        """Take no more; do not wait."""
+
+    def end(self) -> None:
+        """End what is running, as far as that is possible, without waiting."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+class ThreadRunner(Runner):
+    """Has items worked on by threads of its own."""
+
+    way = "threads"
+    executor: ThreadPoolExecutor
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        takes_tuples: bool,
+        workers: int,
+        task_timeout: float | None = None,
+    ) -> None:
+        from ._threads import ThreadPoolExecutor
+
+        pool = ThreadPoolExecutor(workers, "raddle.map", task_timeout=task_timeout)
+        super().__init__(function, takes_tuples, workers, pool)
+
+    def close(self) -> None:
+        self.executor.shutdown(wait=False, cancel_futures=True)
+
+    def end(self) -> None:
+        self.close()
+        # Nobody can stop a thread: the interpreter does not wait for these.
+        self.executor._pool().forsake()
+
+
+class ProcessRunner(Runner):
+    """Has items worked on by processes of its own, which are sent the function once."""
+
+    way = "processes"
+    executor: ProcessPoolExecutor
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        takes_tuples: bool,
+        workers: int,
+        task_timeout: float | None = None,
+        retries: int = 0,
+        retry_on: Any = Exception,
+    ) -> None:
+        from ._processes import ProcessPoolExecutor
+
+        pool = ProcessPoolExecutor(
+            workers,
+            initializer=_install,
+            initargs=(function, takes_tuples),
+            task_timeout=task_timeout,
+            retries=retries,
+            retry_on=retry_on,
+        )
+        super().__init__(function, takes_tuples, workers, pool)
+        self._started = time.perf_counter()
+        self._first: cf.Future[Any] | None = None
+
+    def warm_up(self) -> None:
+        """Have the workers started."""
+        for _ in range(self.workers):
+            self._first = self.executor.submit(_run_installed, [])
+
+    def is_ready(self) -> bool:
+        if self._first is None or not self._first.done():
+            return self._first is None
+        from ._machine import note
+
+        note(process_start=time.perf_counter() - self._started)
+        self._first = None
+        return True
+
+    def submit(self, items: list[Any]) -> cf.Future[Any]:
+        return self.executor.submit(_run_installed, items)
+
+    def result(self, future: cf.Future[Any], timeout: float | None) -> Done:
+        results, error, wall, busy = future.result(timeout)
+        results = [Failed(_unpacked(one.error)) if type(one) is Failed else one for one in results]
+        return Done(results, None if error is None else _unpacked(error), wall, busy)
+
+    def close(self) -> None:
+        self.executor.shutdown(wait=False, cancel_futures=True)
+
+    def end(self) -> None:
+        self.executor.kill_workers()
