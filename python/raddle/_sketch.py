@@ -97,10 +97,16 @@ def _shortener() -> reprlib.Repr:
     return short
 
 
+def sketch_size(size: int) -> str:
+    """Return what stands for arguments of so many bytes, which are not read for a message."""
+    amount = f"{size / 1e6:.0f} MB" if size >= LARGEST else f"{size / 1e3:.0f} KB"
+    return f"(... {amount} of arguments)"
+
+
 def sketch_pickle(pickle: bytes, form: str) -> str:
     """Return the arguments in a pickle as the source of a call has them, shortened."""
     if len(pickle) > LARGEST:
-        return f"(... {len(pickle) / 1e6:.0f} MB of arguments)"
+        return sketch_size(len(pickle))
     value = _ShadowUnpickler(BytesIO(pickle)).load()
     return sketch(value, form)
 

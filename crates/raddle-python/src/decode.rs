@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use crate::apart::{bytes_apart, is_apart};
 use crate::codec::Pickling;
 use crate::job::PyOutcome;
 use crate::layout::{
@@ -187,7 +188,11 @@ impl Pickling {
     }
 
     fn load<'py>(&self, py: Python<'py>, pickle: &[u8]) -> Result<Bound<'py, PyAny>, Unreadable> {
-        Ok(self.loads.bind(py).call1((bytes_of(py, pickle)?,))?)
+        let loads = self.loads.bind(py);
+        if is_apart(pickle) {
+            return self.apart.load(loads, pickle);
+        }
+        Ok(loads.call1((bytes_of(py, pickle)?,))?)
     }
 
     /// A call shortened, for an error. `definition` gives the bytes of a function that was defined.
@@ -232,6 +237,9 @@ impl Pickling {
                 return Ok(sketches.call_method1(intern!(py, "sketch"), plain)?.extract()?);
             }
         };
+        if let Some(bytes) = bytes_apart(pickle) {
+            return Ok(sketches.call_method1(intern!(py, "sketch_size"), (bytes,))?.extract()?);
+        }
         let pickle = bytes_of(py, pickle)?;
         Ok(sketches.call_method1(intern!(py, "sketch_pickle"), (pickle, form))?.extract()?)
     }

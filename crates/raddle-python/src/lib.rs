@@ -1,5 +1,6 @@
 //! `raddle._native`: the binding. It converts, releases the interpreter, and maps errors; the engine decides.
 
+mod apart;
 mod batch;
 mod codec;
 mod codec_class;
@@ -26,6 +27,7 @@ mod names;
 mod pickling;
 mod process;
 mod process_map;
+mod segment_buffer;
 mod serve;
 mod site;
 
@@ -73,6 +75,8 @@ mod _native {
     use crate::process::{ProcessPoolHandle, ProcessView, PyProcessPool, live_process_pools};
     #[pymodule_export]
     use crate::process_map::ProcessMapIterator;
+    #[pymodule_export]
+    use crate::segment_buffer::{arena_usage, limit_arena, pin_views};
     #[pymodule_export]
     use crate::serve::serve;
 

@@ -111,6 +111,7 @@ impl Worker {
                 Some(Received::Reply(task, reply)) => return (task, reply),
                 Some(Received::Ready) | None => {}
                 Some(Received::Unfit(reason)) => panic!("the worker is fit, not {reason:?}"),
+                Some(Received::Keeps(place) | Received::Drops(place)) => panic!("it was sent nothing at {place}"),
             }
             self.link.pump().expect("the worker keeps the rules");
             self.link.ring();

@@ -3,7 +3,7 @@
 //! | part of a seat | words | who writes |
 //! |---|---|---|
 //! | the worker's doorbell | a cache line | the worker sleeps, the program rings |
-//! | since when the present task runs | a cache line | the worker |
+//! | since when the present task runs; which segment it wants, and gets | a cache line | the worker; the program answers |
 //! | claims | [`PLACES`] | the program sends and takes back, the worker begins |
 //! | tasks | a ring | the program |
 //! | replies | a ring | the worker |
@@ -42,6 +42,8 @@ pub(crate) struct Seat {
     pub(crate) claims: Claims<Part>,
     pub(crate) tasks: Part,
     pub(crate) replies: Part,
+    /// The line of `begun`, of which [`lease`](super::lease) uses further words.
+    pub(crate) leases: Part,
     begun: Part,
     whole: Part,
 }
@@ -57,6 +59,7 @@ impl Seat {
             claims: Claims::new(mapping.part(claims, PLACES)),
             tasks: mapping.part(rings, RING),
             replies: mapping.part(rings + RING, RING),
+            leases: mapping.part(start + LINE_WORDS, LINE_WORDS),
             begun: mapping.part(start + LINE_WORDS, LINE_WORDS),
             whole: mapping.part(start, SEAT),
         }
