@@ -29,6 +29,7 @@ from importlib import import_module
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._apply import apply
     from ._cores import cpu_count
     from ._deadlock import DeadlockError, DeadlockLink
     from ._download import Download, download
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     )
     from ._headers import Headers
     from ._locks import Counter, Lock, RLock
+    from ._map_frame import map_frame
     from ._native import __version__
     from ._process_errors import BrokenProcessPool, TaskKilled, UnpicklingFailed, WorkerDied
     from ._processes import ProcessExecutorView, ProcessPoolExecutor
@@ -130,6 +132,7 @@ __all__ = [
     "UnpicklingFailed",
     "WorkerDied",
     "__version__",
+    "apply",
     "as_completed",
     "cpu_count",
     "download",
@@ -137,12 +140,14 @@ __all__ = [
     "fetch_async",
     "fetch_iter",
     "get",
+    "map_frame",
     "wait",
 ]
 
 #: Where each public name lives. The modules load `concurrent.futures` and `logging`, which take
 #: longer than all the rest.
 _HOMES = {
+    "_apply": ("apply",),
     "_cores": ("cpu_count",),
     "_download": ("Download", "download"),
     "_fetch": ("Response", "fetch", "get"),
@@ -172,6 +177,7 @@ _HOMES = {
     "_request": ("Request", "Timeout"),
     "_deadlock": ("DeadlockError", "DeadlockLink"),
     "_locks": ("Counter", "Lock", "RLock"),
+    "_map_frame": ("map_frame",),
     "_statistics": ("LockStatistics", "Statistics"),
     "_thread": ("Thread",),
     "_errors": (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         #: The workers that have not been reaped, by their numbers in the system.
         processes: Any
 
-        def open(self, mapping_fd: int, words: int, bell_fd: int, arena_fd: int) -> None:
+        def open(self, mapping_fd: int, words: int, bell_fd: int, arena_fd: int = -1) -> None:
             """Take what the workers of the pool share; the descriptors stay the caller's.
 
             That of the arena is -1 if there is none.

@@ -68,7 +68,7 @@ class ProcessLauncher:
         if not self._has_started:
             self.close()
 
-    def open(self, mapping_fd: int, words: int, bell_fd: int, arena_fd: int) -> None:
+    def open(self, mapping_fd: int, words: int, bell_fd: int, arena_fd: int = -1) -> None:
         """Take what the workers share."""
         arena = os.dup(arena_fd) if arena_fd >= 0 else -1
         self._shared = (os.dup(mapping_fd), words, os.dup(bell_fd), arena)

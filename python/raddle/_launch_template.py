@@ -125,7 +125,7 @@ class TemplateLauncher:
         if not (self._has_started or sys.is_finalizing()):
             self.close()
 
-    def open(self, mapping_fd: int, words: int, bell_fd: int, arena_fd: int) -> None:
+    def open(self, mapping_fd: int, words: int, bell_fd: int, arena_fd: int = -1) -> None:
         """Take what the workers share."""
         self._words = words
         shared = [mapping_fd, bell_fd] + [arena_fd] * (arena_fd >= 0)

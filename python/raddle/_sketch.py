@@ -39,6 +39,9 @@ class _Shadow(metaclass=_ShadowClass):
             # By these cloudpickle makes what it has copied.
             names = [value for value in args if isinstance(value, str)]
             return _shadow_of(names[0] if names else "function")
+        if cls.__name__ == "_frombuffer":
+            # By this numpy makes an array of a buffer.
+            return _shadow_of("array")()
         if cls.__name__ == "make_function" and args and isinstance(args[0], bytes):
             return _shadow_of(marshal.loads(args[0]).co_name)
         return object.__new__(cls)
@@ -103,11 +106,14 @@ def sketch_size(size: int) -> str:
     return f"(... {amount} of arguments)"
 
 
-def sketch_pickle(pickle: bytes, form: str) -> str:
-    """Return the arguments in a pickle as the source of a call has them, shortened."""
+def sketch_pickle(pickle: bytes, form: str, buffers: int = 0) -> str:
+    """Return the arguments in a pickle as the source of a call has them, shortened.
+
+    So many buffers lie beside it, which are not looked at.
+    """
     if len(pickle) > LARGEST:
         return sketch_size(len(pickle))
-    value = _ShadowUnpickler(BytesIO(pickle)).load()
+    value = _ShadowUnpickler(BytesIO(pickle), buffers=[b""] * buffers).load()
     return sketch(value, form)
 
 

@@ -11,7 +11,7 @@
 //! the last part is it. Invariant: what a part is made of has been copied when this is made, so it is a snapshot; and whatever
 //! the bytes are, reading them ends with an object or an error.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,12 +21,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyo3::{ffi, intern};
 
-use raddle::process::arena::{Arena, ProgramArena, Segment, View};
+use raddle::process::arena::{Arena, ProgramArena, Segment};
 use raddle::process::lease::Lender;
 
 use crate::decode::Unreadable;
 use crate::layout::Damaged;
-use crate::segment_buffer::{Seen, SegmentBuffer};
+use crate::segment_buffer::{Content, Seen, SegmentBuffer};
 
 /// What is smaller goes with the rest. 64 KB pass through a ring in about the time that it takes to ask for a segment, to
 /// map it and to let it go.
@@ -254,12 +254,20 @@ impl Apart {
             Self::Nowhere => Err(BROKEN.into()),
             Self::Program(arena) => {
                 let segment = arena.find(offset).ok_or(BROKEN)?;
-                let view = segment.view(total).map_err(|error| no_room(&error, total))?;
-                Ok(Seen::new(view, offset, Some(segment)))
+                let content = match segment.view(total) {
+                    Ok(view) => Content::Mapped(view),
+                    Err(error) => copied(&error, total, |place| segment.read(0, place))?,
+                };
+                Ok(Seen::new(content, offset, Some(segment)))
             }
             Self::Worker(side) => {
-                let view: View = side.arena().view(offset, total).map_err(|error| no_room(&error, total))?;
-                Ok(Seen::new(view, offset, None))
+                let arena = side.arena();
+                let content = match arena.view(offset, total) {
+                    Ok(view) => Content::Mapped(view),
+                    Err(error) => copied(&error, total, |place| arena.read(offset, place))?,
+                };
+                drop(arena);
+                Ok(Seen::new(content, offset, None))
             }
         }
     }
@@ -293,17 +301,55 @@ fn text_length(length: u64) -> Result<isize, Damaged> {
     isize::try_from(length).map_err(|_| BROKEN)
 }
 
-fn no_room(error: &std::io::Error, total: u64) -> Unreadable {
+/// A copy of what could not be mapped, for want of mappings: a process has some ten thousands.
+fn copied(
+    error: &std::io::Error,
+    total: u64,
+    read: impl FnOnce(&mut [u8]) -> std::io::Result<()>,
+) -> Result<Content, Unreadable> {
     if error.kind() == std::io::ErrorKind::InvalidInput {
-        return BROKEN.into();
+        return Err(BROKEN.into());
     }
-    PyMemoryError::new_err(format!("{total} bytes of a call or a result cannot be mapped into this process: {error}"))
-        .into()
+    let mut bytes = Vec::new();
+    let count = usize::try_from(total).unwrap_or(usize::MAX);
+    if bytes.try_reserve_exact(count).is_err() {
+        let message = format!("there is no memory for the {total} bytes of a call or a result: {error}");
+        return Err(PyMemoryError::new_err(message).into());
+    }
+    bytes.resize(count, 0);
+    read(&mut bytes).map_err(PyErr::from)?;
+    Ok(Content::Copied(bytes.into_iter().map(Cell::new).collect()))
 }
 
-/// Whether bytes in the place of a pickle are of something that lies apart; and then of how many bytes.
-pub(crate) fn bytes_apart(pickle: &[u8]) -> Option<u64> {
-    if pickle.first() == Some(&MARK) { Placed::parse(pickle).ok().map(|placed| placed.total) } else { None }
+/// What stands in the place of a pickle, for a message.
+pub(crate) enum Sketched<'py> {
+    /// A pickle, and how many buffers belong to it.
+    Pickle(Bound<'py, PyBytes>, usize),
+    /// A `bytes` or `str`.
+    Value(Bound<'py, PyAny>),
+    /// Of so many bytes: too much to look at it.
+    Large(u64),
+}
+
+impl Apart {
+    /// What stands in the place of a pickle, if it is not longer than `most`.
+    pub(crate) fn sketched<'py>(
+        &self,
+        loads: &Bound<'py, PyAny>,
+        bytes: &[u8],
+        most: u64,
+    ) -> Result<Sketched<'py>, Unreadable> {
+        let py = loads.py();
+        let Placed { kind, offset, total, parts, rest } = Placed::parse(bytes)?;
+        Ok(match (kind, parts.last()) {
+            (PICKLE, _) => Sketched::Pickle(PyBytes::new(py, rest), parts.len()),
+            (PICKLE_APART, Some((start, length))) if *length <= most => {
+                Sketched::Pickle(self.read(py, offset, *start, *length)?, parts.len() - 1)
+            }
+            (BYTES | TEXT, _) if total <= most => Sketched::Value(self.load(loads, bytes)?),
+            _ => Sketched::Large(total),
+        })
+    }
 }
 
 /// Whether bytes in the place of a pickle are of something that lies apart.

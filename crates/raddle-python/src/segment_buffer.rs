@@ -4,6 +4,7 @@
 //! views the program is told which are left when a task has ended, and when they are gone. A child of a fork has the views of
 //! its parent and tells nobody: what can be seen at a fork is never used anew.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_int;
 use std::ptr::NonNull;
@@ -16,9 +17,35 @@ use raddle::os::fork_generation;
 use raddle::process::arena::{Arena, Segment, View};
 use raddle::process::worker::Holdings;
 
+/// What lies in a segment, as it is seen.
+pub(crate) enum Content {
+    Mapped(View),
+    /// Where the system had no room for one more mapping. It is written through views, so it is no longer looked at here.
+    Copied(Vec<Cell<u8>>),
+}
+
+// SAFETY: it gives out an address alone, and any thread may drop it.
+unsafe impl Sync for Content {}
+
+impl Content {
+    fn start(&self) -> NonNull<u8> {
+        match self {
+            Self::Mapped(view) => view.start(),
+            Self::Copied(bytes) => NonNull::from(&bytes[..]).cast(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Mapped(view) => view.len(),
+            Self::Copied(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// A view of a segment that somebody uses.
 pub(crate) struct Seen {
-    view: View,
+    content: Content,
     offset: u64,
     generation: u32,
     /// In the program: it is free when the last view is gone.
@@ -26,8 +53,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    pub(crate) fn new(view: View, offset: u64, segment: Option<Segment>) -> Self {
-        let seen = Self { view, offset, generation: fork_generation(), segment };
+    pub(crate) fn new(content: Content, offset: u64, segment: Option<Segment>) -> Self {
+        let seen = Self { content, offset, generation: fork_generation(), segment };
         if seen.is_borrowed() {
             views().note_made(offset);
         }
@@ -42,11 +69,11 @@ impl Seen {
     /// Where a part begins, if it lies within.
     pub(crate) fn part(&self, start: u64, length: u64) -> Option<NonNull<u8>> {
         let end = start.checked_add(length)?;
-        if end > self.view.len() as u64 {
+        if end > self.content.len() as u64 {
             return None;
         }
-        // SAFETY: the view is as long as that.
-        Some(unsafe { self.view.start().add(usize::try_from(start).ok()?) })
+        // SAFETY: the content is as long as that.
+        Some(unsafe { self.content.start().add(usize::try_from(start).ok()?) })
     }
 }
 

@@ -33,6 +33,8 @@ use crate::primitives::Mutex;
 pub const GRAIN: u64 = 1 << 16;
 /// The length of the file; nearly all of it is never touched.
 const FILE_BYTES: u64 = 1 << 44;
+/// Shorter segments are written by the kernel's own copying: there may be many, and a process has not many mappings.
+const LEAST_MAPPED: u64 = 1 << 20;
 /// The most memory that is kept for segments to come, unless the limit is lower than eight times that.
 const KEPT_BYTES: u64 = 1 << 30;
 
@@ -293,7 +295,7 @@ impl Segment {
         }
         let mut block = self.0.block.lock().unwrap_or_else(PoisonError::into_inner);
         let file = &self.0.arena.file;
-        let Some(block) = block.as_mut().filter(|block| block.is_warm) else {
+        let Some(block) = block.as_mut().filter(|block| block.is_warm && block.size >= LEAST_MAPPED) else {
             // Memory that is new is had at a lower price from the kernel's own copying than by faults.
             // SAFETY: as the caller says.
             return unsafe { file.write(self.offset() + at, source, bytes) };
@@ -405,7 +407,7 @@ impl ProgramArena {
         if at.checked_add(bytes as u64).is_none_or(|end| end > lease.size) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not fit into the segment"));
         }
-        if !lease.is_warm {
+        if !lease.is_warm || lease.size < LEAST_MAPPED {
             // SAFETY: as the caller says.
             return unsafe { self.file.write(lease.offset + at, source, bytes) };
         }
@@ -493,11 +495,11 @@ mod tests {
     #[test]
     fn what_was_put_is_seen_whether_the_memory_is_new_or_not() {
         let arena = Arena::new(64 * MB).expect("the system gives memory");
-        for round in 0..3_u8 {
-            let segment = arena.try_take(MB).expect("there is room");
+        for (round, size) in [(0, MB), (1, MB), (2, MB), (0, GRAIN), (1, GRAIN)] {
+            let segment = arena.try_take(size).expect("there is room");
             assert_eq!(segment.is_warm(), round > 0);
-            put(&segment, &[round + 1; 100_000]);
-            assert_eq!(get(&segment, 100_000), [round + 1; 100_000]);
+            put(&segment, &[round + 1; 60_000]);
+            assert_eq!(get(&segment, 60_000), [round + 1; 60_000]);
         }
     }
 
