@@ -80,7 +80,9 @@ def apply(
         if axis not in (0, 1, "index", "columns"):
             raise ValueError(f"axis= must be 0, 'index', 1 or 'columns', not {axis!r}")
         if result_type not in (None, "expand", "reduce"):
-            raise ValueError(f"result_type= must be 'expand', 'reduce' or None, not {result_type!r}")
+            raise ValueError(
+                f"result_type= must be 'expand', 'reduce' or None, not {result_type!r}"
+            )
         keywords = {"axis": axis, "result_type": result_type, **keywords}
     else:
         is_by_row = True
@@ -93,7 +95,10 @@ def apply(
 
 def _kind_of(data: object) -> str:
     for base in type(data).__mro__:
-        if base.__module__.partition(".")[0] == "pandas" and base.__name__ in ("Series", "DataFrame"):
+        if base.__module__.partition(".")[0] == "pandas" and base.__name__ in (
+            "Series",
+            "DataFrame",
+        ):
             return base.__name__
     raise TypeError(
         f"apply() takes a Series or DataFrame of pandas, not {type(data).__name__}; map_frame() "

@@ -90,7 +90,9 @@ class _Pandas:
         if keys is None:
             return None
         names = by if isinstance(by, list) else [by]
-        names = [name if isinstance(name, Hashable) and not callable(name) else None for name in names]
+        names = [
+            name if isinstance(name, Hashable) and not callable(name) else None for name in names
+        ]
         if keys and isinstance(keys[0], tuple):
             return pandas.MultiIndex.from_tuples(keys, names=names)
         return pandas.Index(list(keys), name=names[0])
@@ -160,7 +162,7 @@ class _Polars:
         found = _split_results(results, (polars.DataFrame, polars.Series))
         if found is not None:
             how = "vertical_relaxed" if isinstance(found[0], polars.DataFrame) else "vertical"
-            return found[0] if len(found) == 1 else polars.concat(found, how=how)  # type: ignore[arg-type]
+            return found[0] if len(found) == 1 else polars.concat(found, how=how)
         if all(result is None for result in results):
             return None
         return polars.Series(results)

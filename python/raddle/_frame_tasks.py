@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Any
@@ -53,7 +54,7 @@ def bounds(rows: int, parts: int) -> list[tuple[int, int]]:
     """Return where each of so many parts begins and ends; no part is empty if there are rows."""
     parts = max(1, min(parts, rows))
     edges = [rows * number // parts for number in range(parts + 1)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(itertools.pairwise(edges))
 
 
 def run(

@@ -241,7 +241,9 @@ def test_the_error_of_a_lost_task_tells_what_it_was_given(make_default):
 def test_what_cannot_be_pickled_fails_alone_and_leaves_nothing(make_default):
     pool = make_default(1)
     for _ in range(3):
-        assert isinstance(pool.submit(tasks.total, tasks.FailsAfterAnArray()).exception(), ValueError)
+        assert isinstance(
+            pool.submit(tasks.total, tasks.FailsAfterAnArray()).exception(), ValueError
+        )
         assert isinstance(pool.submit(tasks.make_unpicklable).exception(), ValueError)
     assert pool.submit(tasks.total, numpy.ones(COUNT)).result() == COUNT
 
@@ -312,7 +314,7 @@ def test_many_threads_submit_and_take_large_data(make_default):
 
 # forks, and the end
 
-FORKING = f"""
+FORKING = """
 import os, numpy, raddle
 import large_tasks as tasks
 with raddle.ProcessPoolExecutor(1) as pool:

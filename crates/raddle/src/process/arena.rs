@@ -302,7 +302,11 @@ impl Segment {
         };
         let mapped = match block.mapped.take() {
             Some(mapped) => mapped,
-            None => file.map(block.offset, block.size as usize, Access::Shared)?,
+            None => {
+                let mapped = file.map(block.offset, block.size as usize, Access::Shared)?;
+                mapped.prepare(at as usize + bytes);
+                mapped
+            }
         };
         let mapped = block.mapped.insert(mapped);
         // SAFETY: the source as the caller says; the target lies within the mapping, as was looked above, and is read by
@@ -411,14 +415,14 @@ impl ProgramArena {
             // SAFETY: as the caller says.
             return unsafe { self.file.write(lease.offset + at, source, bytes) };
         }
-        let target = self.mapped(lease)?;
+        let target = self.mapped(lease, at as usize + bytes)?;
         // SAFETY: the source as the caller says; the target lies within the mapping, as was looked above. Nobody reads it:
         // the program has lent it to this worker alone. It is no part of what a view shows, which is mapped apart.
         unsafe { std::ptr::copy_nonoverlapping(source, target.as_ptr().add(at as usize), bytes) };
         Ok(())
     }
 
-    fn mapped(&mut self, lease: &Lease) -> io::Result<NonNull<u8>> {
+    fn mapped(&mut self, lease: &Lease, wanted: usize) -> io::Result<NonNull<u8>> {
         let size = usize::try_from(lease.size).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         if let Some(mapped) = self.written.get(&lease.offset).filter(|mapped| mapped.bytes() >= size) {
             return Ok(mapped.start());
@@ -427,6 +431,7 @@ impl ProgramArena {
             self.written.clear();
         }
         let mapped = self.file.map(lease.offset, size, Access::Shared)?;
+        mapped.prepare(wanted);
         let start = mapped.start();
         self.written.insert(lease.offset, mapped);
         Ok(start)
