@@ -63,7 +63,7 @@ def apply(
     Notes
     -----
     Where pandas does not call `fn` once for each element, it does all of it, here: for functions of
-    numpy, which take a whole column, for names of methods, for categories and for empty data.
+    numpy, which take a whole column, for names of methods, and for empty data.
 
     Examples
     --------
@@ -108,10 +108,7 @@ def _kind_of(data: object) -> str:
 
 def _is_for_pandas(fn: object, data: Any) -> bool:
     """Tell whether pandas does something else than to call the function for each element."""
-    if data.size == 0 or not callable(fn) or type(fn).__name__ == "ufunc":
-        return True
-    kinds = [data.dtype] if data.ndim == 1 else []
-    return any(type(kind).__name__ in ("CategoricalDtype", "SparseDtype") for kind in kinds)
+    return data.size == 0 or not callable(fn) or type(fn).__name__ == "ufunc"
 
 
 def _call_in_workers(
@@ -123,22 +120,41 @@ def _call_in_workers(
     workers: int | None,
     progress: Progress,
 ) -> list[Any]:
+    elements: list[Any] | None = None
     count = data.shape[0 if is_by_row else 1]
+    if data.ndim == 1:
+        # What pandas makes of elements may depend on all of them: whether one is missing, say.
+        elements = []
+        data.apply(lambda value: elements.append(value))
+        count = len(elements)
     with executor_for(executor, workers) as (pool, at_once):
         places = bounds(count, 2 * PARTS_A_WORKER * at_once)
-        calls = ((fn, _part(data, place, is_by_row), keywords) for place in places)
+        task = _record if elements is None else _call_each
+        parts = (
+            _part(data, place, is_by_row) if elements is None else elements[slice(*place)]
+            for place in places
+        )
+        calls = ((fn, part, keywords) for part in parts)
+        what = "elements" if elements is not None else "rows" if is_by_row else "columns"
 
         def name(number: int, _error: BaseException) -> str:
             start, stop = places[number]
-            return f"{'rows' if is_by_row else 'columns'} {start} to {stop - 1}"
+            return f"{what} {start} to {stop - 1}"
 
-        results = run(pool, _record, calls, name, progress, len(places))
+        results = run(pool, task, calls, name, progress, len(places))
     return [value for values in results for value in values]
 
 
 def _part(data: Any, place: tuple[int, int], is_by_row: bool) -> Any:
     part = data.iloc[slice(*place)] if is_by_row else data.iloc[:, slice(*place)]
     return part if _is_in_one_piece(part) else part.copy()
+
+
+def _call_each(fn: Callable[..., Any], elements: list[Any], keywords: dict[str, Any]) -> list[Any]:
+    """Run in a worker: the results for elements."""
+    keywords = dict(keywords)
+    args = keywords.pop("args")
+    return [fn(element, *args, **keywords) for element in elements]
 
 
 def _record(fn: Callable[..., Any], part: Any, keywords: dict[str, Any]) -> list[Any]:
@@ -151,7 +167,7 @@ def _record(fn: Callable[..., Any], part: Any, keywords: dict[str, Any]) -> list
         is_series = type(result).__name__ == "Series"
         returned.append(result.copy() if is_series else result)
 
-    part.apply(call, **{**keywords, "result_type": None} if part.ndim == 2 else keywords)
+    part.apply(call, **{**keywords, "result_type": None})
     return returned
 
 

@@ -41,7 +41,7 @@ class _Shadow(metaclass=_ShadowClass):
             return _shadow_of(names[0] if names else "function")
         if cls.__name__ == "_frombuffer":
             # By this numpy makes an array of a buffer.
-            return _shadow_of("array")()
+            return _shadow_of("ndarray")()
         if cls.__name__ == "make_function" and args and isinstance(args[0], bytes):
             return _shadow_of(marshal.loads(args[0]).co_name)
         return object.__new__(cls)

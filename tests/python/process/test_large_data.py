@@ -233,7 +233,7 @@ def test_a_dead_worker_costs_its_own_task_alone(make_default):
 def test_the_error_of_a_lost_task_tells_what_it_was_given(make_default):
     error = make_default(1).submit(tasks.die, numpy.ones(COUNT)).exception()
     assert isinstance(error, WorkerDied)
-    assert "die(array(...))" in str(error)
+    assert "die(ndarray(...))" in str(error)
     error = make_default(1).submit(tasks.die, "x" * 3 * LARGE).exception()
     assert "die(... 3 MB of arguments)" in str(error)
 

@@ -331,7 +331,7 @@ def test_an_error_names_its_group(pool):
 
 def test_an_error_of_apply_names_its_rows(pool):
     told = error_of(lambda: raddle.apply(tasks.fail_at_seven, small()["i"], executor=pool))
-    assert "raised by the function in rows 7 to 7" in told or "in rows 6 to 7" in told
+    assert "raised by the function in elements 7 to 7" in told or "in elements 6 to 7" in told
 
 
 def test_after_an_error_nothing_more_is_begun():
