@@ -1,8 +1,8 @@
 """``python -m benchmarks [names ...]``: measure, print, write results, rewrite the README's table.
 
-Names are suites (``threads``, ``processes``, ``locks``, ``fetch``, ``rust``) or cases of the first
-four; ``threads`` when none is given. ``soak`` is no comparison: a million tasks through one process
-pool, and what its processes hold meanwhile.
+Names are suites (``threads``, ``processes``, ``locks``, ``fetch``, ``frames``, ``rust``) or cases
+of all but the last; ``threads`` when none is given. ``soak`` is no comparison: a million tasks
+through one process pool, and what its processes hold meanwhile.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks import (
     fetch,
     fetchers,
+    frames,
     locks,
     machine,
     process_contenders,
@@ -37,6 +38,7 @@ SUITES = {
     "processes": (processes.CASES, processes.COLUMNS),
     "locks": (locks.CASES, locks.COLUMNS),
     "fetch": (fetch.CASES, fetch.COLUMNS),
+    "frames": (frames.CASES, frames.COLUMNS),
 }
 #: What tells that a suite has not got what it measures against.
 MISSING = (fetchers.PeersMissing, process_contenders.PeersMissing, web_server.NginxMissing)
@@ -172,6 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
             fetch.ready()
         if chosen(names, "processes"):
             processes.ready()
+        if chosen(names, "frames"):
+            frames.ready()
         suites = measure(names, options)
     except MISSING as error:
         print(f"nothing was measured: {error}", file=sys.stderr)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._frame_texts import packed
+
 if TYPE_CHECKING:
     from typing import Protocol
 
@@ -67,7 +69,7 @@ class _Pandas:
 
     def block(self, frame: Any, start: int, stop: int) -> Any:
         block = frame if stop - start == len(frame) else frame.iloc[start:stop]
-        return block if _is_in_one_piece(block) else block.copy()
+        return packed(block if _is_in_one_piece(block) else block.copy())
 
     def groups(self, frame: Any, by: Any) -> Iterator[tuple[Hashable, Any]]:
         return iter(frame.groupby(by, observed=True))

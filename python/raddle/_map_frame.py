@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Executor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._frame_kinds import ArrowTable, kind_of
 from ._frame_tasks import PARTS_A_WORKER, bounds, check_count, check_function, executor_for, run
+from ._frame_texts import opened, packed, received
 from ._progress import Progress
 
 if TYPE_CHECKING:
@@ -92,7 +94,12 @@ def map_frame(
             return f"rows {start} to {stop - 1}" if stop > start else "the frame without rows"
 
         results = run(pool, _call, calls, name, progress, len(places))
-    return kind.join(results, None, None)
+
+    def result(number: int) -> Any:
+        start, stop = places[number]
+        return received(results[number], lambda: frame.iloc[start:stop])
+
+    return kind.join([result(number) for number in range(len(places))], None, None)
 
 
 def _map_groups(
@@ -112,7 +119,7 @@ def _map_groups(
     if not groups:
         raise ValueError("a frame without rows has no groups: there is nothing to call fn with")
     places = list(_weighed(groups, tasks))
-    calls = ((fn, groups[first:end]) for first, end in places)
+    calls = ((fn, [packed(group) for group in groups[first:end]]) for first, end in places)
 
     def name(number: int, error: BaseException) -> str:
         first, end = places[number]
@@ -122,7 +129,11 @@ def _map_groups(
         return f"the group {keys[first + which]!r}"
 
     results = run(pool, _call_each, calls, name, progress, len(places))
-    return kind.join([result for each in results for result in each], keys, by)
+    found = [result for each in results for result in each]
+    made = [
+        received(each, partial(groups.__getitem__, number)) for number, each in enumerate(found)
+    ]
+    return kind.join(made, keys, by)
 
 
 def _weighed(groups: list[Any], tasks: int) -> Iterator[tuple[int, int]]:
@@ -143,10 +154,11 @@ def _size(group: Any) -> int:
 
 def _call(fn: Callable[[Any], Any], part: Any) -> Any:
     """Run in a worker."""
-    if not isinstance(part, ArrowTable):
-        return fn(part)
-    result = fn(part.open())
-    return ArrowTable(result) if type(result).__name__ == "Table" else result
+    if isinstance(part, ArrowTable):
+        result = fn(part.open())
+        return ArrowTable(result) if type(result).__name__ == "Table" else result
+    part, texts = opened(part)
+    return packed(fn(part), texts)
 
 
 def _call_each(fn: Callable[[Any], Any], parts: list[Any]) -> list[Any]:

@@ -398,25 +398,51 @@ pub(crate) struct Exported(Box<ffi::Py_buffer>);
 unsafe impl Send for Exported {}
 
 impl Exported {
-    /// `None`: it is small, or not in one piece.
-    fn of(buffer: &Bound<'_, PyAny>) -> Option<Self> {
+    /// All of an object's memory.
+    ///
+    /// # Errors
+    /// It has none, or not in one piece.
+    pub(crate) fn whole(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut view = Box::new(ffi::Py_buffer::new());
         // SAFETY: the interpreter is held; the call fills the structure, or fails and leaves nothing to be released.
         if unsafe { ffi::PyObject_GetBuffer(buffer.as_ptr(), &raw mut *view, ffi::PyBUF_ANY_CONTIGUOUS) } < 0 {
-            // In one piece with the rest it may be pickled, or tells why not.
-            drop(PyErr::take(buffer.py()));
-            return None;
+            return Err(PyErr::fetch(buffer.py()));
         }
-        let exported = Self(view);
-        (usize::try_from(exported.0.len).unwrap_or(0) >= LEAST_APART).then_some(exported)
+        Ok(Self(view))
+    }
+
+    /// `None`: it is small, or not in one piece: with the rest it may be pickled, or tells why not.
+    fn of(buffer: &Bound<'_, PyAny>) -> Option<Self> {
+        Self::whole(buffer).ok().filter(|exported| exported.len() >= LEAST_APART)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        usize::try_from(self.0.len).unwrap_or(0)
+    }
+
+    pub(crate) fn start(&self) -> *const u8 {
+        self.0.buf.cast_const().cast()
+    }
+
+    /// What it holds, if it is an array of objects.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = *mut ffi::PyObject> {
+        self.items()
+    }
+
+    /// What it holds, if it is an array of 32-bit numbers.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.items()
+    }
+
+    fn items<T: Copy>(&self) -> impl Iterator<Item = T> {
+        let start = self.start().cast::<T>();
+        // SAFETY: the memory reaches that far, and need not be aligned. Both kinds of items may be any bits: an address is not
+        // followed here.
+        (0..self.len() / size_of::<T>()).map(move |index| unsafe { start.add(index).read_unaligned() })
     }
 
     fn part(&self) -> Part<'_> {
-        Part {
-            start: self.0.buf.cast_const().cast(),
-            length: usize::try_from(self.0.len).unwrap_or(0),
-            borrowed: std::marker::PhantomData,
-        }
+        Part { start: self.start(), length: self.len(), borrowed: std::marker::PhantomData }
     }
 }
 

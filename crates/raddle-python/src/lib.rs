@@ -30,6 +30,7 @@ mod process_map;
 mod segment_buffer;
 mod serve;
 mod site;
+mod texts;
 
 /// The engine's Python face; its public names are those of the package `raddle`.
 #[pyo3::pymodule(gil_used = true)]
@@ -79,6 +80,8 @@ mod _native {
     use crate::segment_buffer::{arena_usage, limit_arena, pin_views};
     #[pymodule_export]
     use crate::serve::serve;
+    #[pymodule_export]
+    use crate::texts::{pack_texts, same_objects, unpack_texts};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

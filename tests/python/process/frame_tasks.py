@@ -40,6 +40,19 @@ def write(part: Any) -> Any:
     return part
 
 
+def write_texts(part: Any) -> Any:
+    part.iloc[0, part.columns.get_loc("s")] = "changed"
+    return part
+
+
+def swap(part: Any) -> Any:
+    return part.rename(columns={"s": "other", "other": "s"})
+
+
+def only_texts(part: Any) -> Any:
+    return part[["s"]]
+
+
 def fail_at_five(part: Any) -> Any:
     if (numpy.asarray(part["i"]) == 5).any():
         raise ValueError("five is not wanted")

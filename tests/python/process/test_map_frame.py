@@ -202,6 +202,49 @@ def test_large_columns_arrive_whole(pool):
     pandas.testing.assert_frame_equal(result, tasks.with_double(frame))
 
 
+def many_texts(rows=1000):
+    frame = small(10).iloc[[number % 10 for number in range(rows)]].reset_index(drop=True)
+    frame["i"] = range(rows)
+    frame["s"] = [f"row {number} \u00e4" for number in range(rows)]
+    frame.insert(1, "other", [f"{number}" for number in range(rows)])
+    return frame
+
+
+@pytest.mark.parametrize("fn", [*PANDAS_FUNCTIONS, tasks.write_texts, tasks.swap, tasks.only_texts])
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_columns_of_strings_are_as_the_function_leaves_them(pool, fn, chunks):
+    frame = many_texts()
+    result = raddle.map_frame(fn, frame, chunks=chunks, executor=pool)
+    expected = pandas.concat([fn(frame.iloc[part].copy()) for part in bounds(1000, chunks)])
+    assert type(result) is type(expected)
+    assert result.equals(expected)
+    if result.ndim == 2:
+        result.loc[:, "s"] = "written"
+    pandas.testing.assert_frame_equal(frame, many_texts())
+
+
+@pytest.mark.parametrize("odd", [None, float("nan"), 3, "\ud800", numpy.str_("text")])
+def test_a_column_with_something_else_among_strings_is_as_it_was(pool, odd):
+    frame = many_texts()
+    frame.loc[500, "s"] = odd
+    frame.columns = ["x", "x", "y", "x"]
+    result = raddle.map_frame(tasks.identity, frame, chunks=2, executor=pool)
+    pandas.testing.assert_frame_equal(result, frame)
+    assert type(result.iloc[500, 3]) is type(frame.iloc[500, 3])
+
+
+def test_columns_of_strings_in_groups_and_threads(pool):
+    frame = many_texts()
+    frame["k"] = [number // 200 for number in range(1000)]
+    result = raddle.map_frame(tasks.write_texts, frame, by="k", executor=pool)
+    groups = [group.copy() for _, group in frame.groupby("k")]
+    pandas.testing.assert_frame_equal(result, pandas.concat(map(tasks.write_texts, groups)))
+    with raddle.ThreadPoolExecutor(2) as threads:
+        result = raddle.map_frame(tasks.write_texts, frame, chunks=3, executor=threads)
+    parts = [frame.iloc[part].copy() for part in bounds(1000, 3)]
+    pandas.testing.assert_frame_equal(result, pandas.concat(map(tasks.write_texts, parts)))
+
+
 def test_single_values_make_a_series_or_an_array(pool):
     counts = raddle.map_frame(tasks.row_count, small(), chunks=3, executor=pool)
     pandas.testing.assert_series_equal(counts, pandas.Series([3, 3, 4]))
