@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from ._processes import ProcessExecutorView, ProcessPoolExecutor
     from ._raddle_error import RaddleError
     from ._request import Request, Timeout
+    from ._share import Shared, share
     from ._statistics import LockStatistics, Statistics
     from ._thread import Thread
     from ._threads import ExecutorView, ThreadPoolExecutor
@@ -119,6 +120,7 @@ __all__ = [
     "Request",
     "Response",
     "RobotsDenied",
+    "Shared",
     "Statistics",
     "TLSFailed",
     "TaskKilled",
@@ -141,6 +143,7 @@ __all__ = [
     "fetch_iter",
     "get",
     "map_frame",
+    "share",
     "wait",
 ]
 
@@ -175,6 +178,7 @@ _HOMES = {
     "_processes": ("ProcessExecutorView", "ProcessPoolExecutor"),
     "_raddle_error": ("RaddleError",),
     "_request": ("Request", "Timeout"),
+    "_share": ("Shared", "share"),
     "_deadlock": ("DeadlockError", "DeadlockLink"),
     "_locks": ("Counter", "Lock", "RLock"),
     "_map_frame": ("map_frame",),

@@ -26,7 +26,7 @@ use raddle::process::lease::Lender;
 
 use crate::decode::Unreadable;
 use crate::layout::Damaged;
-use crate::segment_buffer::{Content, Seen, SegmentBuffer};
+use crate::segment_buffer::{Access, Content, Seen, SegmentBuffer};
 
 /// What is smaller goes with the rest. 64 KB pass through a ring in about the time that it takes to ask for a segment, to
 /// map it and to let it go.
@@ -52,7 +52,7 @@ pub(crate) enum Apart {
     /// To the program's own arena.
     Program(Arc<Arena>),
     /// To the arena of the worker's program.
-    Worker(WorkerSide),
+    Worker(Arc<WorkerSide>),
 }
 
 pub(crate) struct WorkerSide {
@@ -99,14 +99,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 thread_local! {
     /// The segments that have been filled for the bytes that are being made.
-    static FILLED: RefCell<Vec<Segment>> = const { RefCell::new(Vec::new()) };
+    static FILLED: RefCell<Option<Vec<Segment>>> = const { RefCell::new(None) };
 }
 
 /// Makes bytes, and gives the segments that belong to them. To make them may run code of a user's that makes others.
 pub(crate) fn with_segments<R>(make: impl FnOnce() -> R) -> (R, Vec<Segment>) {
-    let outer = FILLED.take();
+    let outer = FILLED.replace(Some(Vec::new()));
     let made = make();
-    (made, FILLED.replace(outer))
+    (made, FILLED.replace(outer).unwrap_or_default())
+}
+
+/// Has segments belong to the bytes that are being made on this thread; `false`: none are.
+pub(crate) fn add_segments(segments: &[Segment]) -> bool {
+    FILLED.with_borrow_mut(|filled| filled.as_mut().map(|filled| filled.extend_from_slice(segments)).is_some())
 }
 
 /// Memory that is borrowed until it has been copied.
@@ -158,8 +163,7 @@ impl Apart {
                     unsafe { segment.write(start, part.start, part.length) }.ok()?;
                 }
                 let offset = segment.offset();
-                FILLED.with_borrow_mut(|filled| filled.push(segment));
-                Some(offset)
+                add_segments(&[segment]).then_some(offset)
             }
         }
     }
@@ -211,6 +215,16 @@ impl Apart {
 
     /// The object again of which this was made.
     pub(crate) fn load<'py>(&self, loads: &Bound<'py, PyAny>, bytes: &[u8]) -> Result<Bound<'py, PyAny>, Unreadable> {
+        self.load_as(loads, bytes, Access::Own)
+    }
+
+    /// The same, as others may see it too.
+    pub(crate) fn load_as<'py>(
+        &self,
+        loads: &Bound<'py, PyAny>,
+        bytes: &[u8],
+        access: Access,
+    ) -> Result<Bound<'py, PyAny>, Unreadable> {
         let py = loads.py();
         let Placed { kind, offset, total, parts, rest } = Placed::parse(bytes)?;
         match (kind, &parts[..]) {
@@ -232,7 +246,7 @@ impl Apart {
             (PICKLE | PICKLE_APART, _) => {
                 let seen = Arc::new(self.view(offset, total)?);
                 let buffers = parts.iter().map(|(start, length)| {
-                    let buffer = SegmentBuffer::new(&seen, *start, *length).ok_or(BROKEN)?;
+                    let buffer = SegmentBuffer::new(&seen, *start, *length, access).ok_or(BROKEN)?;
                     Ok(Bound::new(py, buffer)?.into_any())
                 });
                 let mut buffers = buffers.collect::<Result<Vec<_>, Unreadable>>()?;

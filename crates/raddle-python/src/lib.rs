@@ -29,6 +29,7 @@ mod process;
 mod process_map;
 mod segment_buffer;
 mod serve;
+mod share;
 mod site;
 mod texts;
 
@@ -80,6 +81,8 @@ mod _native {
     use crate::segment_buffer::{arena_usage, limit_arena, pin_views};
     #[pymodule_export]
     use crate::serve::serve;
+    #[pymodule_export]
+    use crate::share::{SharedParts, open_shared};
     #[pymodule_export]
     use crate::texts::{pack_texts, same_objects, unpack_texts};
 

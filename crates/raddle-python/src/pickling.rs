@@ -123,6 +123,19 @@ impl Pickling {
         }
     }
 
+    /// Whether a value is pickled without the code of anything: then it can be read in this process too.
+    pub(crate) fn is_plain(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = value.py();
+        let (collector, keywords) = self.take_collector(py)?;
+        let dumped = self.dumps.bind(py).call((value, PROTOCOL), Some(keywords.bind(py)));
+        drop(collector.get().take());
+        *self.collector.lock().unwrap_or_else(PoisonError::into_inner) = Some((collector, keywords));
+        let Ok(bytes) = dumped else { return Ok(false) };
+        let bytes = bytes.cast_into::<PyBytes>()?;
+        let named = named_globals(bytes.as_bytes());
+        Ok(named.is_empty() || self.is_readable(py, &named)?)
+    }
+
     /// A collector of buffers, and the keyword arguments by which a pickler gets it.
     fn take_collector(&self, py: Python<'_>) -> PyResult<(Py<BufferCollector>, Py<PyDict>)> {
         if let Some(kept) = self.collector.lock().unwrap_or_else(PoisonError::into_inner).take() {

@@ -187,6 +187,16 @@ pub(crate) struct SegmentBuffer {
     seen: Arc<Seen>,
     start: NonNull<u8>,
     length: isize,
+    access: Access,
+}
+
+/// What may be done with what lies in a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It is the caller's own.
+    Own,
+    /// It is others' too, in this process: it is not written.
+    ReadOnly,
 }
 
 // SAFETY: the address is that of a mapping that `seen` keeps; it is only handed on.
@@ -196,9 +206,9 @@ unsafe impl Sync for SegmentBuffer {}
 
 impl SegmentBuffer {
     /// `None`: it does not lie within.
-    pub(crate) fn new(seen: &Arc<Seen>, start: u64, length: u64) -> Option<Self> {
+    pub(crate) fn new(seen: &Arc<Seen>, start: u64, length: u64, access: Access) -> Option<Self> {
         let address = seen.part(start, length)?;
-        Some(Self { seen: Arc::clone(seen), start: address, length: isize::try_from(length).ok()? })
+        Some(Self { seen: Arc::clone(seen), start: address, length: isize::try_from(length).ok()?, access })
     }
 }
 
@@ -208,11 +218,12 @@ impl SegmentBuffer {
     /// `view` is what the interpreter gives.
     unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let buffer = slf.get();
+        let is_read_only = c_int::from(buffer.access == Access::ReadOnly);
         debug_assert!(Arc::strong_count(&buffer.seen) > 0);
         // SAFETY: the interpreter is held, and gives a structure to be filled. The memory is as long as that, may be written,
         // and lives as long as this object, which the structure comes to hold.
         let filled = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), buffer.start.as_ptr().cast(), buffer.length, 0, flags)
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), buffer.start.as_ptr().cast(), buffer.length, is_read_only, flags)
         };
         if filled < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
     }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -23,6 +24,7 @@ use crate::decode::{Passed, Unreadable};
 use crate::job::{copy_context, in_copy_of};
 use crate::layout::{CHUNK, CHUNK_RAISED, Call, Damaged, RAISED, RETURNED, UNREADABLE};
 use crate::segment_buffer;
+use crate::share;
 
 /// Serves a seat of a pool's mapping until the program says that it is over.
 ///
@@ -49,7 +51,9 @@ pub(crate) fn serve(
     if arena_fd >= 0 {
         // SAFETY: as above.
         let arena = ProgramArena::open(unsafe { OwnedFd::from_raw_fd(arena_fd) })?;
-        pickling.apart = Apart::Worker(WorkerSide::new(arena, bell.try_clone()?));
+        let side = Arc::new(WorkerSide::new(arena, bell.try_clone()?));
+        share::note_worker(Arc::clone(&side));
+        pickling.apart = Apart::Worker(side);
     }
     let mut handler = PythonHandler::new(py, &pickling, context);
     handler.initialize = Some(initialize);

@@ -267,8 +267,8 @@ impl Segment {
         self.0.offset
     }
 
-    /// It is for a result.
-    pub(crate) fn mark_as_result(&self) {
+    /// It is for a result, or for something else that the program itself looks at.
+    pub fn mark_as_result(&self) {
         self.0.is_result.store(true, Relaxed);
     }
 
