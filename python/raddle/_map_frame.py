@@ -74,8 +74,9 @@ def map_frame(
     --------
     >>> import pandas, raddle
     >>> frame = pandas.DataFrame({"n": range(6)})
-    >>> raddle.map_frame(lambda part: part.assign(square=part.n**2), frame, workers=2).square.sum()
-    55
+    >>> squares = raddle.map_frame(lambda part: part.assign(square=part.n**2), frame, workers=2)
+    >>> squares.square.tolist()
+    [0, 1, 4, 9, 16, 25]
     """
     check_function(fn, "map_frame")
     check_count("chunks", chunks)

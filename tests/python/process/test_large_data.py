@@ -378,20 +378,16 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_program_leaves_no_file(tmp_path):
-    folders = [Path("/dev/shm"), Path(os.environ.get("TMPDIR", "/tmp"))]
-    before = [set(folder.iterdir()) for folder in folders]
+    temporary, shared = tmp_path / "temporary", Path("/dev/shm")
+    temporary.mkdir()
+    before = set(shared.iterdir())
     program = tmp_path / "program.py"
     program.write_text(KILLED)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    folder = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": folder, "TMPDIR": str(temporary)}
     done = subprocess.run(
         [sys.executable, program], capture_output=True, text=True, env=environment
     )
     assert done.stdout.endswith("0.0\n")
-    after = [set(folder.iterdir()) for folder in folders]
-    ours = [
-        path
-        for old, new in zip(before, after, strict=True)
-        for path in new - old
-        if "raddle" in path.name
-    ]
-    assert ours == []
+    assert list(temporary.iterdir()) == []
+    assert [path for path in set(shared.iterdir()) - before if "raddle" in path.name] == []

@@ -84,3 +84,83 @@ pub(crate) fn answer(words: &Part, granted: Option<(u64, bool)>) {
     words.word(WISH).store(0, Ordering::Relaxed);
     words.word(ANSWER).store(answer, Ordering::Release);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::seat::words_for;
+    use super::*;
+
+    fn mapping() -> Mapping {
+        Mapping::new(words_for(1)).expect("the system gives memory")
+    }
+
+    /// Answers wishes until one is for so many bytes; gives how many there were.
+    fn answer_until(mapping: &Mapping, last: u64, granted: impl Fn(u64) -> Option<(u64, bool)>) -> usize {
+        let seat = Seat::new(mapping, 0);
+        for count in 1.. {
+            let bytes = loop {
+                match wish(&seat.leases) {
+                    Some(bytes) => break bytes,
+                    None => std::thread::yield_now(),
+                }
+            };
+            answer(&seat.leases, granted(bytes));
+            let _ = seat.bell.ring();
+            if bytes == last {
+                return count;
+            }
+        }
+        unreachable!("the worker ends with the last")
+    }
+
+    #[test]
+    fn a_worker_is_told_where_its_segment_is_and_whether_it_has_memory() {
+        let mapping = mapping();
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let mut lender = Lender::new(&mapping, 0);
+                let mut lease = |bytes| lender.lease(bytes, &mut || unreachable!("nobody sleeps elsewhere"));
+                [lease(100_000), lease(5), lease(1)].map(|lease| lease.map(|lease| (lease.offset, lease.is_warm)))
+            });
+            answer_until(&mapping, 1, |bytes| match bytes {
+                100_000 => Some((3 * GRAIN, true)),
+                5 => Some((0, false)),
+                _ => None,
+            });
+            let told = worker.join().expect("the worker ends");
+            assert_eq!(told, [Some((3 * GRAIN, true)), Some((0, false)), None]);
+        });
+    }
+
+    #[test]
+    fn every_wish_of_many_gets_its_own_answer() {
+        let mapping = mapping();
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let mut lender = Lender::new(&mapping, 0);
+                (1..=20_000_u64).rev().all(|bytes| {
+                    let lease = lender.lease(bytes, &mut || unreachable!("nobody sleeps elsewhere"));
+                    lease.map(|lease| lease.offset) == (bytes % 3 > 0).then_some(bytes * GRAIN)
+                })
+            });
+            let count = answer_until(&mapping, 1, |bytes| (bytes % 3 > 0).then_some((bytes * GRAIN, bytes % 2 > 0)));
+            assert!(worker.join().expect("the worker ends"));
+            assert_eq!(count, 20_000);
+        });
+    }
+
+    #[test]
+    fn a_program_that_sleeps_elsewhere_is_rung_for_there() {
+        let mapping = mapping();
+        let program = program_bell(&mapping);
+        assert!(!program.divert(|| false));
+        let (rung, ring) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let worker = scope
+                .spawn(|| Lender::new(&mapping, 0).lease(1, &mut || rung.send(()).expect("it is heard")).is_none());
+            ring.recv().expect("the worker rings");
+            assert_eq!(answer_until(&mapping, 1, |_| None), 1);
+            assert!(worker.join().expect("the worker ends"));
+        });
+    }
+}
