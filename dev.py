@@ -35,6 +35,7 @@ REQUIREMENTS = ("requirements-dev.txt", "tests/python/requirements.txt")
 PEERS = {
     "fetch": "benchmarks/requirements.txt",
     "processes": "benchmarks/requirements-processes.txt",
+    "frames": "benchmarks/requirements-frames.txt",
 }
 #: The usual runs of CPython's own tests: all of them; those of process pools that break as theirs
 #: do; then those of threads and futures with Future and functions of ours.

@@ -1,9 +1,9 @@
 """``python -m benchmarks [names ...]``: measure, print, write results, rewrite the README's table.
 
-Names are suites (``threads``, ``processes``, ``locks``, ``fetch``, ``rust``) or cases of the first
-four; ``threads`` when none is given. ``soak`` is no comparison: a million tasks through one process
-pool, and what its processes hold meanwhile. ``choice`` is a corpus of workloads on which
-`raddle.map` has to choose.
+Names are suites (``threads``, ``processes``, ``locks``, ``fetch``, ``frames``, ``rust``) or cases
+of all but the last; ``threads`` when none is given. ``soak`` is no comparison: a million tasks
+through one process pool, and what its processes hold meanwhile. ``choice`` is a corpus of workloads
+on which `raddle.map` has to choose.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchmarks import (
     choice,
     fetch,
     fetchers,
+    frames,
     locks,
     machine,
     process_contenders,
@@ -39,6 +40,7 @@ SUITES = {
     "processes": (processes.CASES, processes.COLUMNS),
     "locks": (locks.CASES, locks.COLUMNS),
     "fetch": (fetch.CASES, fetch.COLUMNS),
+    "frames": (frames.CASES, frames.COLUMNS),
 }
 #: What tells that a suite has not got what it measures against.
 MISSING = (fetchers.PeersMissing, process_contenders.PeersMissing, web_server.NginxMissing)
@@ -181,6 +183,8 @@ def main(arguments: list[str] | None = None) -> int:
             fetch.ready()
         if chosen(names, "processes"):
             processes.ready()
+        if chosen(names, "frames"):
+            frames.ready()
         suites = measure(names, options)
     except MISSING as error:
         print(f"nothing was measured: {error}", file=sys.stderr)

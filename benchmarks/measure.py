@@ -108,10 +108,10 @@ def _last_words(child: subprocess.CompletedProcess[str]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measure one case in this interpreter and print its figures as JSON."""
-    from benchmarks import fetch, locks, processes, threads
+    from benchmarks import fetch, frames, locks, processes, threads
 
     name, subject, *options = arguments
-    cases = (*threads.CASES, *processes.CASES, *locks.CASES, *fetch.CASES)
+    cases = (*threads.CASES, *processes.CASES, *locks.CASES, *fetch.CASES, *frames.CASES)
     [case] = [case for case in cases if case.name == name]
     json.dump(measure(case, subject, QUICK if "--quick" in options else FULL), sys.stdout)
 

@@ -30,6 +30,7 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._advise import Advice, advise
+    from ._apply import apply
     from ._budget import OversubscriptionWarning
     from ._cores import cpu_count
     from ._deadlock import DeadlockError, DeadlockLink
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from ._headers import Headers
     from ._locks import Counter, Lock, RLock
     from ._map import map
+    from ._map_frame import map_frame
     from ._map_iterator import MapIterator
     from ._native import __version__
     from ._process_errors import (
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from ._processes import ProcessExecutorView, ProcessPoolExecutor
     from ._raddle_error import RaddleError
     from ._request import Request, Timeout
+    from ._share import Shared, share
     from ._statistics import LockStatistics, Statistics
     from ._thread import Thread
     from ._threads import ExecutorView, ThreadPoolExecutor
@@ -133,6 +136,7 @@ __all__ = [
     "Request",
     "Response",
     "RobotsDenied",
+    "Shared",
     "Statistics",
     "TLSFailed",
     "TaskKilled",
@@ -147,6 +151,7 @@ __all__ = [
     "WorkerDied",
     "__version__",
     "advise",
+    "apply",
     "as_completed",
     "cpu_count",
     "download",
@@ -155,6 +160,8 @@ __all__ = [
     "fetch_iter",
     "get",
     "map",
+    "map_frame",
+    "share",
     "wait",
 ]
 
@@ -163,6 +170,7 @@ __all__ = [
 _HOMES = {
     "_budget": ("OversubscriptionWarning",),
     "_advise": ("Advice", "advise"),
+    "_apply": ("apply",),
     "_cores": ("cpu_count",),
     "_download": ("Download", "download"),
     "_fetch": ("Response", "fetch", "get"),
@@ -196,10 +204,12 @@ _HOMES = {
     "_processes": ("ProcessExecutorView", "ProcessPoolExecutor"),
     "_raddle_error": ("RaddleError",),
     "_request": ("Request", "Timeout"),
+    "_share": ("Shared", "share"),
     "_deadlock": ("DeadlockError", "DeadlockLink"),
     "_locks": ("Counter", "Lock", "RLock"),
     "_map": ("map",),
     "_map_iterator": ("MapIterator",),
+    "_map_frame": ("map_frame",),
     "_statistics": ("LockStatistics", "Statistics"),
     "_thread": ("Thread",),
     "_errors": (

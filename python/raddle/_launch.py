@@ -30,8 +30,11 @@ if TYPE_CHECKING:
         #: The workers that have not been reaped, by their numbers in the system.
         processes: Any
 
-        def open(self, mapping_fd: int, words: int, bell_fd: int) -> None:
-            """Take what the workers of the pool share; the descriptors stay the caller's."""
+        def open(self, mapping_fd: int, words: int, bell_fd: int, arena_fd: int = -1) -> None:
+            """Take what the workers of the pool share; the descriptors stay the caller's.
+
+            That of the arena is -1 if there is none.
+            """
 
         def start(self, seat: int, number: int) -> tuple[int, int]:
             """Start a worker: its pid, and a descriptor, the caller's, that tells its end."""

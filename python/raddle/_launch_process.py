@@ -57,8 +57,8 @@ class ProcessLauncher:
         *,
         by_value: bool,
     ) -> None:
-        #: Descriptors of the mapping and of the bell, with the mapping's length between them.
-        self._shared: tuple[int, int, int] = (-1, 0, -1)
+        #: Descriptors of the mapping, with its length, of the bell, and of the arena or -1.
+        self._shared: tuple[int, int, int, int] = (-1, 0, -1, -1)
         #: For each worker where it writes its stack after a fault.
         self._stacks: dict[int, int] = {}
         self._has_started = False
@@ -77,17 +77,19 @@ class ProcessLauncher:
         if not self._has_started:
             self.close()
 
-    def open(self, mapping_fd: int, words: int, bell_fd: int) -> None:
+    def open(self, mapping_fd: int, words: int, bell_fd: int, arena_fd: int = -1) -> None:
         """Take what the workers share."""
-        self._shared = (os.dup(mapping_fd), words, os.dup(bell_fd))
+        arena = os.dup(arena_fd) if arena_fd >= 0 else -1
+        self._shared = (os.dup(mapping_fd), words, os.dup(bell_fd), arena)
 
     def start(self, seat: int, number: int) -> tuple[int, int]:
         """Start a worker: its pid, and a descriptor that tells its end."""
         self._has_started = True
-        mapping, words, bell = self._shared
+        mapping, words, bell, arena = self._shared
         stack = _native.memory_file()
         program = os.getpid()
-        descriptors = (Handed(mapping), Handed(bell), Handed(stack))
+        handed_arena = Handed(arena) if arena >= 0 else None
+        descriptors = (Handed(mapping), Handed(bell), handed_arena, Handed(stack))
         details = (program, seat, number, words, self._initializer, self._variables)
         ways = (self.by_value, self._budget, self._method == "fork")
         process = self._context.Process(  # type: ignore[attr-defined]
@@ -156,9 +158,9 @@ class ProcessLauncher:
 
     def close(self) -> None:
         """Drop everything: the pool is over."""
-        mapping, _, bell = self._shared
-        self._shared = (-1, 0, -1)
+        mapping, _, bell, arena = self._shared
+        self._shared = (-1, 0, -1, -1)
         stacks, self._stacks = self._stacks, {}
-        for descriptor in (mapping, bell, *stacks.values()):
+        for descriptor in (mapping, bell, arena, *stacks.values()):
             if descriptor >= 0:
                 os.close(descriptor)

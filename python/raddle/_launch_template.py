@@ -113,7 +113,8 @@ class TemplateLauncher:
         self._has_started = False
         self.processes: dict[int, WorkerProcess] = {}
         self._words = 0
-        #: Descriptors of setup, folder, standard output and error output; then of mapping and bell.
+        #: Descriptors of setup, folder, standard output and error output; then of mapping, bell,
+        #: and the arena if there is one.
         self._handed: tuple[int, ...] = ()
         #: A forked child has this object, and not what it stands for.
         self._program = os.getpid()
@@ -127,10 +128,11 @@ class TemplateLauncher:
         if not (self._has_started or sys.is_finalizing()):
             self.close()
 
-    def open(self, mapping_fd: int, words: int, bell_fd: int) -> None:
+    def open(self, mapping_fd: int, words: int, bell_fd: int, arena_fd: int = -1) -> None:
         """Take what the workers share."""
         self._words = words
-        self._handed += (_native.duplicate(mapping_fd), _native.duplicate(bell_fd))
+        shared = [mapping_fd, bell_fd] + [arena_fd] * (arena_fd >= 0)
+        self._handed += tuple(_native.duplicate(descriptor) for descriptor in shared)
         self._introduce(self._current())
 
     def _introduce(self, template: Template) -> None:

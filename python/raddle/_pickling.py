@@ -6,8 +6,11 @@ is needed.
 
 from __future__ import annotations
 
+import os
 import sys
 from _pickle import loads
+
+from . import _native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,15 +20,23 @@ if TYPE_CHECKING:
 
 PROTOCOL = 5
 
+os.register_at_fork(before=_native.pin_views)
+
 
 # --- Pickling --------------------------------------------------------------------------------
 
 
-def dumps_forking(value: object) -> bytes:
-    """Pickle as :mod:`multiprocessing` does."""
+def dumps_forking(value: object, collect: Callable[[Any], bool] | None = None) -> bytes:
+    """Pickle as :mod:`multiprocessing` does; `collect` is told of buffers, as in `pickle`."""
     from multiprocessing.reduction import ForkingPickler
 
-    return bytes(ForkingPickler.dumps(value, PROTOCOL))
+    if collect is None:
+        return bytes(ForkingPickler.dumps(value, PROTOCOL))
+    from io import BytesIO
+
+    data = BytesIO()
+    ForkingPickler(data, PROTOCOL, True, collect).dump(value)
+    return data.getvalue()
 
 
 def reducers() -> dict[type, Callable[[Any], Any]]:

@@ -39,6 +39,9 @@ class _Shadow(metaclass=_ShadowClass):
             # By these cloudpickle makes what it has copied.
             names = [value for value in args if isinstance(value, str)]
             return _shadow_of(names[0] if names else "function")
+        if cls.__name__ == "_frombuffer":
+            # By this numpy makes an array of a buffer.
+            return _shadow_of("ndarray")()
         if cls.__name__ == "make_function" and args and isinstance(args[0], bytes):
             return _shadow_of(marshal.loads(args[0]).co_name)
         return object.__new__(cls)
@@ -97,11 +100,20 @@ def _shortener() -> reprlib.Repr:
     return short
 
 
-def sketch_pickle(pickle: bytes, form: str) -> str:
-    """Return the arguments in a pickle as the source of a call has them, shortened."""
+def sketch_size(size: int) -> str:
+    """Return what stands for arguments of so many bytes, which are not read for a message."""
+    amount = f"{size / 1e6:.0f} MB" if size >= LARGEST else f"{size / 1e3:.0f} KB"
+    return f"(... {amount} of arguments)"
+
+
+def sketch_pickle(pickle: bytes, form: str, buffers: int = 0) -> str:
+    """Return the arguments in a pickle as the source of a call has them, shortened.
+
+    So many buffers lie beside it, which are not looked at.
+    """
     if len(pickle) > LARGEST:
-        return f"(... {len(pickle) / 1e6:.0f} MB of arguments)"
-    value = _ShadowUnpickler(BytesIO(pickle)).load()
+        return sketch_size(len(pickle))
+    value = _ShadowUnpickler(BytesIO(pickle), buffers=[b""] * buffers).load()
     return sketch(value, form)
 
 

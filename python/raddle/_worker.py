@@ -92,7 +92,7 @@ def run_forked(
     global template_socket, worker_pid
     template_socket, worker_pid = socket, os.getpid()
     _native.die_with_parent(template)
-    described, folder, out, error, mapping, bell = given
+    described, folder, out, error, mapping, bell, *arena = given
     setup = Setup(read_file(described))
     os.close(described)
     _take_place(folder, out, error)
@@ -101,7 +101,8 @@ def run_forked(
     _imports.become_worker(authkey, process_name(number), setup.program)
     sys.modules["__main__"] = type(sys)("__main__")
     initializer = _unpickled(setup.initializer)
-    code = serve(mapping, words, seat, bell, initializer, setup.variables, by_value=True)
+    shared = (mapping, words, seat, bell, arena[0] if arena else -1)
+    code = serve(*shared, initializer, setup.variables, by_value=True)
     return _leave(code)
 
 
@@ -141,6 +142,7 @@ def _catch_faults(stack: int) -> None:
 def run_process(
     mapping: Handed,
     bell: Handed,
+    arena: Handed | None,
     stack: Handed,
     program: int,
     seat: int,
@@ -160,7 +162,9 @@ def run_process(
     catch_notes(is_forked=is_forked)
     _keep_to(budget, seat)
     call = (lambda: initializer) if initializer else None
-    code = serve(mapping.take(), words, seat, bell.take(), call, variables, by_value=by_value)
+    arena_fd = -1 if arena is None else arena.take()
+    shared = (mapping.take(), words, seat, bell.take(), arena_fd)
+    code = serve(*shared, call, variables, by_value=by_value)
     if code:
         sys.exit(code)
 
@@ -203,6 +207,7 @@ def serve(
     words: int,
     seat: int,
     bell: int,
+    arena: int,
     initializer: Callable[[], tuple[Any, ...]] | None,
     variables: list[tuple[str, str]],
     *,
@@ -212,7 +217,7 @@ def serve(
     start = _Start(initializer)
     try:
         context = start.find(variables)
-        _native.serve(mapping, words, seat, bell, start, by_value, context)
+        _native.serve(mapping, words, seat, bell, arena, start, by_value, context)
     except SystemExit as exit:
         # Of a handler of signals, which is how such a process is ended in order.
         return exit.code if isinstance(exit.code, int) else FAILED if exit.code else 0

@@ -1,7 +1,8 @@
 //! Objects as bytes, on both sides (submit -> queue -> TRANSPORT -> worker -> result): calls here, results in the worker.
 //!
 //! What is int, float, str, None, bool or bytes goes by an encoding of its own (`layout.rs`), as does an object of a plain class
-//! that is alone (`instance.rs`); everything else is pickled, what belongs together in one pickle. Invariant: on an error nothing is appended.
+//! that is alone (`instance.rs`); everything else is pickled, what belongs together in one pickle, of which large parts lie
+//! apart (`apart.rs`). Invariant: on an error nothing is appended.
 
 use std::borrow::Borrow;
 
@@ -22,15 +23,15 @@ impl From<OutOfMemory> for PyErr {
     }
 }
 
-/// The value as what it is, unless it has to be pickled.
+/// The value as what it is, unless it has to be pickled, or is longer than `most`.
 #[inline(always)]
-pub(crate) fn plain<'a>(value: &'a Bound<'_, PyAny>) -> Option<Value<'a>> {
+pub(crate) fn plain<'a>(value: &'a Bound<'_, PyAny>, most: usize) -> Option<Value<'a>> {
     if let Ok(int) = value.cast_exact::<PyInt>() {
         return int.extract().ok().map(Value::Int);
     }
     if let Ok(text) = value.cast_exact::<PyString>() {
         // One with lone surrogates has no UTF-8.
-        return text.to_str().ok().map(Value::Text);
+        return text.to_str().ok().filter(|text| text.len() <= most).map(Value::Text);
     }
     if let Ok(float) = value.cast_exact::<PyFloat>() {
         return Some(Value::Float(float.value()));
@@ -41,7 +42,8 @@ pub(crate) fn plain<'a>(value: &'a Bound<'_, PyAny>) -> Option<Value<'a>> {
     if let Ok(bool) = value.cast_exact::<PyBool>() {
         return Some(Value::Bool(bool.is_true()));
     }
-    value.cast_exact::<PyBytes>().ok().map(|bytes| Value::Bytes(bytes.as_bytes()))
+    let bytes = value.cast_exact::<PyBytes>().ok()?.as_bytes();
+    (bytes.len() <= most).then_some(Value::Bytes(bytes))
 }
 
 /// Appends what `write` appends; nothing if it fails.
@@ -58,9 +60,10 @@ fn whole<R>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> PyResult<R>) 
 fn push_plain_values<'a, 'py: 'a>(
     out: &mut Vec<u8>,
     values: impl Iterator<Item = impl Borrow<Bound<'py, PyAny>>>,
+    most: usize,
 ) -> PyResult<bool> {
     for value in values {
-        let Some(plain) = plain(value.borrow()) else { return Ok(false) };
+        let Some(plain) = plain(value.borrow(), most) else { return Ok(false) };
         layout::push_value(out, plain)?;
     }
     Ok(true)
@@ -105,18 +108,18 @@ impl Pickling {
         whole(out, |out| {
             layout::push_callee(out, function)?;
             if let Some(kwargs) = kwargs {
-                let pickle = self.pickle((args, kwargs).into_pyobject(py)?.as_any())?;
+                let pickle = self.pickle_apart((args, kwargs).into_pyobject(py)?.as_any())?;
                 return Ok(layout::push_with_keywords(out, pickle.as_bytes())?);
             }
             let start = out.len();
             if let Ok(count) = u8::try_from(args.len()) {
                 layout::push_plain(out, count);
-                if push_plain_values(out, args.iter())? {
+                if push_plain_values(out, args.iter(), self.apart.most_within())? {
                     return Ok(());
                 }
                 out.truncate(start);
             }
-            let pickle = self.pickle(args.as_any())?;
+            let pickle = self.pickle_apart(args.as_any())?;
             Ok(layout::push_pickled(out, pickle.as_bytes())?)
         })
     }
@@ -142,11 +145,11 @@ impl Pickling {
         whole(out, |out| {
             layout::push_callee(out, function)?;
             let start = out.len();
-            if push_plain_rows(items, out)? {
+            if push_plain_rows(items, out, self.apart.most_within())? {
                 return Ok(());
             }
             out.truncate(start);
-            let pickle = self.pickle(PyList::new(py, items)?.as_any())?;
+            let pickle = self.pickle_apart(PyList::new(py, items)?.as_any())?;
             Ok(layout::push_pickled_rows(out, pickle.as_bytes())?)
         })
     }
@@ -163,12 +166,12 @@ impl Pickling {
             layout::push_callee(out, function)?;
             let start = out.len();
             layout::push_ones(out, items.len());
-            if push_plain_values(out, items.iter().map(|item| item.bind(py)))? {
+            if push_plain_values(out, items.iter().map(|item| item.bind(py)), self.apart.most_within())? {
                 return Ok(());
             }
             out.truncate(start);
             let rows = items.iter().map(|item| PyTuple::new(py, [item])).collect::<PyResult<Vec<_>>>()?;
-            let pickle = self.pickle(PyList::new(py, rows)?.as_any())?;
+            let pickle = self.pickle_apart(PyList::new(py, rows)?.as_any())?;
             Ok(layout::push_pickled_rows(out, pickle.as_bytes())?)
         })
     }
@@ -176,7 +179,7 @@ impl Pickling {
     /// Appends a value: the payload of the reply `RETURNED`.
     #[inline]
     pub(crate) fn push_value(&self, value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
-        if let Some(plain) = plain(value) {
+        if let Some(plain) = plain(value, self.apart.most_within()) {
             return Ok(layout::push_value(out, plain)?);
         }
         let start = out.len();
@@ -184,7 +187,7 @@ impl Pickling {
             return Ok(());
         }
         out.truncate(start);
-        let pickle = self.pickle(value)?;
+        let pickle = self.pickle_apart(value)?;
         Ok(layout::push_value(out, Value::Pickle(pickle.as_bytes()))?)
     }
 
@@ -192,11 +195,11 @@ impl Pickling {
     pub(crate) fn push_values(&self, py: Python<'_>, values: &[Py<PyAny>], out: &mut Vec<u8>) -> PyResult<()> {
         let start = out.len();
         layout::push_listed(out, values.len());
-        if push_plain_values(out, values.iter().map(|value| value.bind(py)))? {
+        if push_plain_values(out, values.iter().map(|value| value.bind(py)), self.apart.most_within())? {
             return Ok(());
         }
         out.truncate(start);
-        let pickle = self.pickle(PyList::new(py, values)?.as_any())?;
+        let pickle = self.pickle_apart(PyList::new(py, values)?.as_any())?;
         Ok(layout::push_pickled_list(out, pickle.as_bytes())?)
     }
 
@@ -269,13 +272,13 @@ impl ToldText {
     }
 }
 
-fn push_plain_rows(items: &[Bound<'_, PyTuple>], out: &mut Vec<u8>) -> PyResult<bool> {
+fn push_plain_rows(items: &[Bound<'_, PyTuple>], out: &mut Vec<u8>, most: usize) -> PyResult<bool> {
     let Ok(count) = u32::try_from(items.len()) else { return Ok(false) };
     layout::push_rows(out, count);
     for item in items {
         let Ok(count) = u8::try_from(item.len()) else { return Ok(false) };
         layout::push_row(out, count);
-        if !push_plain_values(out, item.iter())? {
+        if !push_plain_values(out, item.iter(), most)? {
             return Ok(false);
         }
     }

@@ -7,11 +7,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use crate::apart::{Sketched, is_apart};
 use crate::codec::Pickling;
 use crate::job::PyOutcome;
 use crate::layout::{
     self, Arguments, CHUNK, CHUNK_RAISED, Call, Damaged, Function, Listed, RAISED, RETURNED, Told, UNREADABLE, Value,
 };
+
+/// What lies apart and is longer is not read for a message: `LARGEST` of `_sketch.py`.
+const MOST_SKETCHED: u64 = 1 << 20;
 
 /// A pickle that is whole, of something else than belongs there.
 const OTHER: Damaged = Damaged { what: "a pickle in it is of something else" };
@@ -188,7 +192,11 @@ impl Pickling {
     }
 
     fn load<'py>(&self, py: Python<'py>, pickle: &[u8]) -> Result<Bound<'py, PyAny>, Unreadable> {
-        Ok(self.loads.bind(py).call1((bytes_of(py, pickle)?,))?)
+        let loads = self.loads.bind(py);
+        if is_apart(pickle) {
+            return self.apart.load(loads, pickle);
+        }
+        Ok(loads.call1((bytes_of(py, pickle)?,))?)
     }
 
     /// A call shortened, for an error. `definition` gives the bytes of a function that was defined.
@@ -237,8 +245,20 @@ impl Pickling {
                 return Ok(sketches.call_method1(intern!(py, "sketch"), plain)?.extract()?);
             }
         };
-        let pickle = bytes_of(py, pickle)?;
-        Ok(sketches.call_method1(intern!(py, "sketch_pickle"), (pickle, form))?.extract()?)
+        let (pickle, buffers) = if is_apart(pickle) {
+            match self.apart.sketched(self.loads.bind(py), pickle, MOST_SKETCHED)? {
+                Sketched::Pickle(pickle, buffers) => (pickle, buffers),
+                Sketched::Value(value) => {
+                    return Ok(sketches.call_method1(intern!(py, "sketch"), (value, "one"))?.extract()?);
+                }
+                Sketched::Large(bytes) => {
+                    return Ok(sketches.call_method1(intern!(py, "sketch_size"), (bytes,))?.extract()?);
+                }
+            }
+        } else {
+            (bytes_of(py, pickle)?, 0)
+        };
+        Ok(sketches.call_method1(intern!(py, "sketch_pickle"), (pickle, form, buffers))?.extract()?)
     }
 }
 

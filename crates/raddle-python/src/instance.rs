@@ -84,7 +84,7 @@ impl Pickling {
         layout::push_object(out, &name.sent, count)?;
         for (key, value) in attributes.iter() {
             let Some(key) = attribute_name(&key) else { return Ok(false) };
-            let Some(value) = plain(&value) else { return Ok(false) };
+            let Some(value) = plain(&value, self.apart.most_within()) else { return Ok(false) };
             layout::push_attribute(out, key, value)?;
         }
         Ok(true)

@@ -1,5 +1,6 @@
 //! `raddle._native`: the binding. It converts, releases the interpreter, and maps errors; the engine decides.
 
+mod apart;
 mod batch;
 mod choice;
 mod codec;
@@ -29,8 +30,11 @@ mod names;
 mod pickling;
 mod process;
 mod process_map;
+mod segment_buffer;
 mod serve;
+mod share;
 mod site;
+mod texts;
 
 /// The engine's Python face; its public names are those of the package `raddle`.
 #[pyo3::pymodule(gil_used = true)]
@@ -81,7 +85,13 @@ mod _native {
     #[pymodule_export]
     use crate::process_map::ProcessMapIterator;
     #[pymodule_export]
+    use crate::segment_buffer::{arena_usage, limit_arena, pin_views};
+    #[pymodule_export]
     use crate::serve::{serve, tell};
+    #[pymodule_export]
+    use crate::share::{SharedParts, open_shared};
+    #[pymodule_export]
+    use crate::texts::{pack_texts, same_objects, unpack_texts};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 
+use crate::apart::{Apart, BufferCollector, LEAST_APART};
 use crate::instance::{PlainClasses, Reducers};
 use crate::named_globals::named_globals;
 
@@ -33,6 +34,10 @@ pub(crate) struct Pickling {
     pub(crate) plain_classes: PlainClasses,
     /// Names of modules that another process can import: it is found out once.
     importable: Mutex<HashSet<Box<str>>>,
+    /// Where the large parts of values go.
+    pub(crate) apart: Apart,
+    /// What is passed to the pickler for them, while it is not used.
+    collector: Mutex<Option<(Py<BufferCollector>, Py<PyDict>)>>,
 }
 
 impl Pickling {
@@ -60,6 +65,8 @@ impl Pickling {
             module,
             modules: py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
             importable: Mutex::default(),
+            apart: Apart::Nowhere,
+            collector: Mutex::default(),
         })
     }
 
@@ -99,10 +106,89 @@ impl Pickling {
     pub(crate) fn pickle<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         let py = value.py();
         if !self.by_value {
-            let bytes = self.module.bind(py).call_method1(intern!(py, "dumps_forking"), (value,))?;
-            return Ok(bytes.cast_into::<PyBytes>()?);
+            return self.dumps_forking(value, None);
         }
-        let plain = match self.dumps.bind(py).call1((value, PROTOCOL)) {
+        let dumped = self.dumps.bind(py).call1((value, PROTOCOL));
+        self.complete(value, dumped, || false)
+    }
+
+    /// The same of a value whose large parts may lie apart; what stands in its place if they do.
+    pub(crate) fn pickle_apart<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        let py = value.py();
+        if let Apart::Nowhere = self.apart {
+            return self.pickle(value);
+        }
+        if let Some(placed) = self.apart.put_plain(value) {
+            return Ok(placed);
+        }
+        let (collector, keywords) = self.take_collector(py)?;
+        let pickled = if self.by_value {
+            let dumped = self.dumps.bind(py).call((value, PROTOCOL), Some(keywords.bind(py)));
+            self.complete(value, dumped, || !collector.get().take().is_empty())
+        } else {
+            self.dumps_forking(value, Some(collector.bind(py)))
+        };
+        let buffers = collector.get().take();
+        *self.collector.lock().unwrap_or_else(PoisonError::into_inner) = Some((collector, keywords));
+        let pickled = pickled?;
+        if buffers.is_empty() && pickled.as_bytes().len() < LEAST_APART {
+            return Ok(pickled);
+        }
+        match self.apart.put_pickle(&pickled, &buffers) {
+            Some(placed) => Ok(placed),
+            None if buffers.is_empty() => Ok(pickled),
+            // There is no room: it has to go in one piece.
+            None => {
+                drop(buffers);
+                self.pickle(value)
+            }
+        }
+    }
+
+    /// Whether a value is pickled without the code of anything: then it can be read in this process too.
+    pub(crate) fn is_plain(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = value.py();
+        let (collector, keywords) = self.take_collector(py)?;
+        let dumped = self.dumps.bind(py).call((value, PROTOCOL), Some(keywords.bind(py)));
+        drop(collector.get().take());
+        *self.collector.lock().unwrap_or_else(PoisonError::into_inner) = Some((collector, keywords));
+        let Ok(bytes) = dumped else { return Ok(false) };
+        let bytes = bytes.cast_into::<PyBytes>()?;
+        let named = named_globals(bytes.as_bytes());
+        Ok(named.is_empty() || self.is_readable(py, &named)?)
+    }
+
+    /// A collector of buffers, and the keyword arguments by which a pickler gets it.
+    fn take_collector(&self, py: Python<'_>) -> PyResult<(Py<BufferCollector>, Py<PyDict>)> {
+        if let Some(kept) = self.collector.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(kept);
+        }
+        let collector = Py::new(py, BufferCollector::new())?;
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "buffer_callback"), &collector)?;
+        Ok((collector, keywords.unbind()))
+    }
+
+    fn dumps_forking<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        collector: Option<&Bound<'py, BufferCollector>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let py = value.py();
+        let bytes = self.module.bind(py).call_method1(intern!(py, "dumps_forking"), (value, collector))?;
+        Ok(bytes.cast_into::<PyBytes>()?)
+    }
+
+    /// What the C pickler made of a value, or what the slower one makes of it; that has no buffers apart, so those of the
+    /// former are dropped then: `had_buffers` does that and tells whether there were any.
+    fn complete<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        dumped: PyResult<Bound<'py, PyAny>>,
+        had_buffers: impl FnOnce() -> bool,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let py = value.py();
+        let plain = match dumped {
             Ok(bytes) => {
                 let bytes = bytes.cast_into::<PyBytes>()?;
                 let named = named_globals(bytes.as_bytes());
@@ -110,10 +196,16 @@ impl Pickling {
                     return Ok(bytes);
                 }
                 let named = named.into_pyobject(py)?;
-                Some((bytes, named))
+                if had_buffers() { None } else { Some((bytes, named)) }
             }
-            Err(error) if self.may_be_by_value(py, &error) => None,
-            Err(error) => return Err(error),
+            Err(error) if self.may_be_by_value(py, &error) => {
+                had_buffers();
+                None
+            }
+            Err(error) => {
+                had_buffers();
+                return Err(error);
+            }
         };
         let slower = py.import("raddle._by_value")?;
         let bytes = slower.call_method1(intern!(py, "dumps_by_value"), (value, self.is_worker, plain))?;

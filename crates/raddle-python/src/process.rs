@@ -20,6 +20,7 @@ use raddle::process::remote::Parcel;
 use raddle::process::seat::words_for;
 use raddle::{LostTask, Phase, SubmitError};
 
+use crate::apart::{Apart, with_segments};
 use crate::codec::{Function, Pickling};
 use crate::enter;
 use crate::executor::{Policy, PolicyArgs, PolicyOfView, Statistics, check_callable, figures, is_exiting, make_policy};
@@ -151,9 +152,12 @@ impl Side {
         let py = function.py();
         let named = self.name(pool, function)?;
         let mut out = Vec::with_capacity(USUAL_CALL);
-        self.begin_call(py, &mut out)?;
-        self.pickling.call(py, named.as_function(), args, kwargs, &mut out)?;
-        Ok(Parcel { bytes: out.into(), needs: named.needs() })
+        let (made, segments) = with_segments(|| {
+            self.begin_call(py, &mut out)?;
+            self.pickling.call(py, named.as_function(), args, kwargs, &mut out)
+        });
+        made?;
+        Ok(Parcel { bytes: Bytes::with_segments(out, segments), needs: named.needs() })
     }
 
     /// A lost task in words: its label, and the call, shortened.
@@ -330,10 +334,17 @@ impl Open {
         name: String,
     ) -> PyResult<Self> {
         let starts_at_once = launcher.getattr(py, "starts_at_once")?.extract(py)?;
-        let side = Side { pickling: Pickling::new(py, by_value)?, context, defined: Mutex::default() };
+        let pickling = Pickling::new(py, by_value)?;
+        let mut side = Side { pickling, context, defined: Mutex::default() };
         let launcher = Arc::new(PythonLauncher { launcher, starts_at_once, name, thread: Mutex::default() });
         let pool = ProcessPool::new(Arc::clone(&launcher) as _, plan)?;
-        let shared = (pool.mapping().descriptor().as_raw_fd(), words_for(plan.max_workers), pool.eventfd().as_raw_fd());
+        let mut arena_fd = -1;
+        if let Some(arena) = pool.arena() {
+            side.pickling.apart = Apart::Program(Arc::clone(arena));
+            arena_fd = arena.descriptor().as_raw_fd();
+        }
+        let mapping_fd = pool.mapping().descriptor().as_raw_fd();
+        let shared = (mapping_fd, words_for(plan.max_workers), pool.eventfd().as_raw_fd(), arena_fd);
         launcher.launcher.call_method1(py, "open", shared)?;
         let open = Self { pool, side: Arc::new(side), launcher, levels: Arc::new(AtomicU64::new(0)) };
         let mut pools = pools();

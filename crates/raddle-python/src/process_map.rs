@@ -11,10 +11,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use raddle::SubmitError;
+use raddle::process::arena::Segment;
 use raddle::process::batch::{RemoteBatch, RemoteJob};
+use raddle::process::bytes::Bytes;
 use raddle::process::pool::ProcessPool;
 use raddle::process::remote::{Ending, Parcel, Parcels, Remote};
 
+use crate::apart::with_segments;
 use crate::batch::{MapIterator, draw, not_stop_iteration};
 use crate::codec::{self, Function};
 use crate::enter;
@@ -118,9 +121,10 @@ impl RemoteJob for Calls {
         };
         Python::attach(|py| {
             let mut out = Vec::new();
-            self.push(py, &items, &mut out).map_err(End::Raised)?;
+            let (pushed, segments) = with_segments(|| self.push(py, &items, &mut out));
+            pushed.map_err(End::Raised)?;
             drop(items);
-            Ok(Parcel { bytes: out.into(), needs: Some(self.function) })
+            Ok(Parcel { bytes: Bytes::with_segments(out, segments), needs: Some(self.function) })
         })
     }
 
@@ -149,7 +153,10 @@ impl Gathering<'_> {
         if self.is_full {
             return self.keep(py, Kept::Items(items));
         }
-        match self.batch.job().push(py, &items, &mut self.bytes) {
+        let start = self.bytes.len();
+        let (pushed, segments) = with_segments(|| self.batch.job().push(py, &items, &mut self.bytes));
+        match pushed {
+            Ok(()) if !segments.is_empty() => return self.submit_apart(py, start, segments),
             Ok(()) => self.ends.push(self.bytes.len()),
             Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => return Err(error),
             Err(error) => return self.keep(py, Kept::Failed(error)),
@@ -159,6 +166,15 @@ impl Gathering<'_> {
             self.together = (2 * self.together).min(self.most_together);
         }
         Ok(())
+    }
+
+    /// Submits the call whose bytes begin there by itself, so that its segments are free when it has ended.
+    fn submit_apart(&mut self, py: Python<'_>, start: usize, segments: Vec<Segment>) -> PyResult<()> {
+        let bytes = self.bytes.split_off(start);
+        self.flush(py)?;
+        let needs = Some(self.batch.job().function);
+        let bytes = Bytes::with_segments(bytes, segments);
+        self.submit(py, 1, Some(Parcels::one(bytes, self.first, needs)))
     }
 
     /// A call that is pickled when its turn comes, or never.

@@ -15,21 +15,26 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
+use raddle::process::arena::ProgramArena;
+use raddle::process::lease::Lender;
 use raddle::process::link::ANNOUNCEMENT;
 use raddle::process::mapping::Mapping;
 use raddle::process::notes::Notes;
-use raddle::process::worker::{self, Handler};
+use raddle::process::worker::{self, Handler, Holdings};
 
+use crate::apart::{Apart, WorkerSide};
 use crate::codec::{Function, Pickling};
 use crate::decode::{Passed, Unreadable};
 use crate::job::{copy_context, in_copy_of};
 use crate::layout::{CHUNK, CHUNK_RAISED, Call, Damaged, RAISED, RETURNED, UNREADABLE};
+use crate::segment_buffer;
+use crate::share;
 
 /// Serves a seat of a pool's mapping until the program says that it is over.
 ///
-/// The descriptors are taken over. `initialize` is called first; `context` are the context variables that are set for tasks.
+/// The descriptors are taken over; that of the arena is -1 if there is none. `initialize` is called first; `context` are the context variables that are set for tasks.
 #[pyfunction]
-#[pyo3(signature = (mapping_fd, words, seat, bell_fd, initialize, by_value, context=Vec::new()))]
+#[pyo3(signature = (mapping_fd, words, seat, bell_fd, arena_fd, initialize, by_value, context=Vec::new()))]
 #[expect(clippy::too_many_arguments, reason = "it is called once, by name")]
 pub(crate) fn serve(
     py: Python<'_>,
@@ -37,6 +42,7 @@ pub(crate) fn serve(
     words: usize,
     seat: usize,
     bell_fd: i32,
+    arena_fd: i32,
     initialize: Py<PyAny>,
     by_value: bool,
     context: Vec<Py<PyAny>>,
@@ -44,10 +50,18 @@ pub(crate) fn serve(
     // SAFETY: the caller hands both descriptors over, and uses them no more.
     let (mapping, bell) = unsafe { (OwnedFd::from_raw_fd(mapping_fd), OwnedFd::from_raw_fd(bell_fd)) };
     let mapping = Mapping::open(mapping, words)?;
-    let pickling = Pickling::of_worker(py, by_value)?;
+    let bell = File::from(bell);
+    let mut pickling = Pickling::of_worker(py, by_value)?;
+    if arena_fd >= 0 {
+        // SAFETY: as above.
+        let arena = ProgramArena::open(unsafe { OwnedFd::from_raw_fd(arena_fd) })?;
+        let side = Arc::new(WorkerSide::new(arena, bell.try_clone()?));
+        share::note_worker(Arc::clone(&side));
+        pickling.apart = Apart::Worker(side);
+    }
     let mut handler = PythonHandler::new(py, &pickling, context);
     handler.initialize = Some(initialize);
-    handler.bell = Some(Arc::new(File::from(bell)));
+    handler.bell = Some(Arc::new(bell));
     let served = worker::serve(&mapping, seat, &mut handler);
     if let Some(error) = handler.raised.take() {
         return Err(error);
@@ -105,6 +119,16 @@ impl Handler for PythonHandler<'_, '_> {
         let Some(initialize) = self.initialize.take() else { return Ok(()) };
         let failed = initialize.call0(self.py).err();
         failed.map_or(Ok(()), |error| Err(self.pickling.traceback_of(self.py, error)))
+    }
+
+    fn lend(&mut self, lender: Lender) {
+        if let Apart::Worker(side) = &self.pickling.apart {
+            side.take_lender(lender);
+        }
+    }
+
+    fn holdings(&mut self) -> Holdings {
+        segment_buffer::holdings()
     }
 
     fn define(&mut self, number: u64, bytes: Vec<u8>) {

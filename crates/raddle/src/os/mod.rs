@@ -4,12 +4,16 @@
 pub mod channel;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(all(target_os = "linux", not(loom)))]
+mod memory_file;
 #[cfg(target_os = "linux")]
 use linux as system;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("raddle runs on Linux; another system needs a file beside crates/raddle/src/os/linux.rs");
 
+#[cfg(not(loom))]
+pub(crate) use memory_file::{Access, Mapped, MemoryFile, memory_allowed};
 #[cfg(not(loom))]
 pub(crate) use system::{
     EventFd, ProcessHandle, SharedMemory, current_core, die_with_parent, exit_at_once, futex_wait, futex_wake_one,

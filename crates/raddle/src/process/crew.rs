@@ -16,6 +16,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::arena::{Arena, Segment};
 use super::bytes::Bytes;
 use super::held::Held;
 use super::link::{ANNOUNCEMENT, Link, Received, Reply, TakenBack};
@@ -76,6 +77,10 @@ pub(crate) struct Worker {
     progress: u64,
     standstill: u32,
     defined: HashSet<u64>,
+    /// Segments that it has been lent for its next reply.
+    leases: Vec<Segment>,
+    /// Segments of former tasks of which it keeps views, by their places.
+    kept: HashMap<u64, Segment>,
     pace: Pace,
     pub(crate) busy_since: Option<Instant>,
     pub(crate) idle_since: Option<Instant>,
@@ -135,6 +140,25 @@ impl Worker {
         self.kill();
     }
 
+    fn lend(&mut self, segment: Option<Segment>) {
+        if let Some(segment) = &segment {
+            segment.mark_as_result();
+        }
+        self.link.grant(segment.as_ref());
+        self.leases.extend(segment);
+    }
+
+    /// It keeps a view of what one of its tasks was sent.
+    fn keep(&mut self, place: u64) -> Result<(), Corrupt> {
+        let sent = self.link.sent().filter(|(_, is_begun)| *is_begun);
+        let mut segments = sent.flat_map(|(call, _)| call.parcel.iter()).flat_map(|parcel| parcel.bytes.segments());
+        match segments.find(|segment| segment.offset() == place).cloned() {
+            Some(segment) => drop(self.kept.insert(place, segment)),
+            None => return Err(Corrupt { what: "a worker keeps what it was not sent" }),
+        }
+        Ok(())
+    }
+
     /// Ends the process, if there is one yet.
     pub(crate) fn kill(&self) {
         if let Some(process) = &self.process {
@@ -169,6 +193,7 @@ pub(crate) struct Counts {
 /// The state of a pool.
 pub(crate) struct Crew {
     mapping: Mapping,
+    arena: Option<Arc<Arena>>,
     pub(crate) phase: Phase,
     pub(crate) seats: Box<[Option<Worker>]>,
     queue: VecDeque<Queued>,
@@ -212,9 +237,15 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    pub(crate) fn new(mapping: Mapping, max_workers: usize, tasks_per_worker: Option<usize>) -> Self {
+    pub(crate) fn new(
+        mapping: Mapping,
+        arena: Option<Arc<Arena>>,
+        max_workers: usize,
+        tasks_per_worker: Option<usize>,
+    ) -> Self {
         Self {
             mapping,
+            arena,
             phase: Phase::Open,
             seats: (0..max_workers).map(|_| None).collect(),
             queue: VecDeque::new(),
@@ -459,6 +490,8 @@ impl Crew {
             progress: 0,
             standstill: 0,
             defined: HashSet::new(),
+            leases: Vec::new(),
+            kept: HashMap::new(),
             pace: Pace::new(),
             busy_since: None,
             idle_since: None,
@@ -557,10 +590,14 @@ impl Crew {
         for worker in self.seats.iter_mut().flatten() {
             let before = came.len();
             // What is left of longer records goes on when the worker has read: then it has rung, or written.
+            let wish = worker.link.wish();
             let mut heard = Heard { came: &mut came, notes: &mut self.notes, readied: &mut self.readied };
             let received = worker.link.pump().and_then(|()| Self::receive_from(worker, &mut heard));
-            if let Err(corrupt) = received {
-                worker.condemn(corrupt);
+            match (received, wish) {
+                // What it had written before it wished has been taken: what it is lent belongs to its next reply.
+                (Ok(()), Some(bytes)) => worker.lend(self.arena.as_ref().and_then(|arena| arena.try_take(bytes))),
+                (Ok(()), None) => {}
+                (Err(corrupt), _) => worker.condemn(corrupt),
             }
             let count = came.len() - before;
             if count > 0 {
@@ -581,7 +618,11 @@ impl Crew {
     fn receive_from(worker: &mut Worker, heard: &mut Heard<'_>) -> Result<(), Corrupt> {
         while let Some(received) = worker.link.receive()? {
             match received {
-                Received::Reply(call, reply) => {
+                Received::Reply(call, mut reply) => {
+                    if !worker.leases.is_empty() {
+                        let leases = std::mem::take(&mut worker.leases);
+                        reply.payload = Bytes::with_segments(reply.payload.to_vec(), leases);
+                    }
                     call.of.came(call.index);
                     heard.came.push((call, reply));
                 }
@@ -598,6 +639,8 @@ impl Crew {
                     let pid = worker.process.as_ref().map(|process| process.pid);
                     heard.notes.push(Note { worker: worker.number, pid, label, bytes });
                 }
+                Received::Keeps(place) => worker.keep(place)?,
+                Received::Drops(place) => drop(worker.kept.remove(&place)),
             }
         }
         Ok(())

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use super::arena::Segment;
 use super::bytes::Bytes;
+use super::lease;
 use super::mapping::{Mapping, Part};
 use super::ring::{Consumer, Corrupt, Header, Outgoing, Producer};
 use super::seat::{PLACES, Seat};
@@ -21,6 +23,10 @@ pub(crate) const NOTE: u16 = 1 << 15;
 pub(crate) const READY: u16 = NOTE | 1;
 /// The worker could not be made ready; the payload says why, in UTF-8.
 pub(crate) const UNFIT: u16 = NOTE | 2;
+/// The worker keeps a view of a segment of its task, which begins where the number says.
+pub(crate) const KEEPS: u16 = NOTE | 3;
+/// It does so no more.
+pub(crate) const DROPS: u16 = NOTE | 4;
 
 /// What a worker has answered to a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +48,10 @@ pub enum Received<T> {
     Unfit(String),
     /// What a worker tells besides, with the number of the task that it ran then.
     Note(u64, Vec<u8>),
+    /// The worker keeps a view of the segment that begins there, after its task.
+    Keeps(u64),
+    /// It does so no more.
+    Drops(u64),
 }
 
 /// A task that is with the worker.
@@ -251,6 +261,8 @@ impl<T> Link<T> {
         let Header { kind, id } = record.header;
         match kind {
             READY => return Ok(Some(Received::Ready)),
+            KEEPS => return Ok(Some(Received::Keeps(id))),
+            DROPS => return Ok(Some(Received::Drops(id))),
             UNFIT => return Ok(Some(Received::Unfit(String::from_utf8_lossy(&record.payload).into_owned()))),
             _ => {}
         }
@@ -267,9 +279,21 @@ impl<T> Link<T> {
     /// before a sleep: the worker rings for both.
     pub fn has_news(&mut self) -> bool {
         // Rubbish is news too: it is found out when it is looked at.
-        self.replies.has_more()
+        self.wish().is_some()
+            || self.replies.has_more()
             || self.notes.has_more()
             || (!self.backlog.is_empty() && self.tasks.has_room() != Ok(false))
+    }
+
+    /// How much room the worker wants for a result that it is about to send.
+    pub fn wish(&self) -> Option<u64> {
+        lease::wish(&self.seat.leases)
+    }
+
+    /// Answers the wish: with a segment, or that there is none.
+    pub fn grant(&mut self, segment: Option<&Segment>) {
+        lease::answer(&self.seat.leases, segment.map(|segment| (segment.offset(), segment.is_warm())));
+        self.is_bell_due = true;
     }
 
     /// The tasks that are with the worker, each with whether it has begun, by its own account.

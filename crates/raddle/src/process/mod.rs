@@ -1,12 +1,15 @@
 //! The transport between a program and its worker processes (submit -> queue -> TRANSPORT -> worker -> result).
 //!
 //! One anonymous shared `mapping` for a pool; in it, for each worker, a [`ring`] of records a direction, a [`doorbell`] a
-//! side, and a table of [claims](claim) by which a task that has been sent and not begun can be taken back. A `link` is the
-//! program's side of one worker; `worker` is the loop at the other end. Nothing here knows what the bytes mean.
+//! side, and a table of [claims](claim) by which a task that has been sent and not begun can be taken back. Large data
+//! lies apart, in the [`arena`]. A `link` is the program's side of one worker; `worker` is the loop at the other end. Nothing
+//! here knows what the bytes mean.
 //!
 //! The other side may have crashed half-way, or written rubbish: whatever is read from the mapping is copied out once and
 //! checked before it is believed. All access to shared words is atomic, so rubbish is all that the other side can cause.
 
+#[cfg(not(loom))]
+pub mod arena;
 #[cfg(not(loom))]
 pub mod batch;
 pub mod bytes;
@@ -23,6 +26,8 @@ mod functions;
 #[cfg(not(loom))]
 mod held;
 pub mod launcher;
+#[cfg(not(loom))]
+pub mod lease;
 #[cfg(not(loom))]
 pub mod link;
 #[cfg(not(loom))]

@@ -22,6 +22,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use super::arena::Arena;
 use super::bytes::Bytes;
 use super::cores::Core;
 use super::crew::{Came, Crew, Doom, Spent, Worker};
@@ -66,6 +67,7 @@ pub struct ProcessPool {
     generation: u32,
     pub(crate) launcher: Arc<dyn Launcher>,
     mapping: Mapping,
+    arena: Option<Arc<Arena>>,
     pub(crate) crew: Mutex<Crew>,
     pub(crate) orders: Mutex<Vec<Order>>,
     /// Definitions that nobody needs any more.
@@ -135,11 +137,13 @@ impl ProcessPool {
     pub fn new(launcher: Arc<dyn Launcher>, plan: Plan) -> io::Result<Arc<Self>> {
         let mapping = Mapping::new(words_for(plan.max_workers))?;
         let wake = EventFd::new()?;
+        let arena = Arena::of_process();
         Ok(Arc::new_cyclic(|this| Self {
             id: crate::pool::next_id(),
             generation: os::fork_generation(),
             launcher,
-            crew: Mutex::new(Crew::new(mapping.clone(), plan.max_workers, plan.tasks_per_worker)),
+            crew: Mutex::new(Crew::new(mapping.clone(), arena.clone(), plan.max_workers, plan.tasks_per_worker)),
+            arena,
             orders: Mutex::new(Vec::new()),
             forgotten: Mutex::new(Vec::new()),
             bell: program_bell(&mapping),
@@ -168,6 +172,11 @@ impl ProcessPool {
     /// What a worker has to be given: the shared memory.
     pub fn mapping(&self) -> &Mapping {
         &self.mapping
+    }
+
+    /// What a worker has to be given: where large data lies. `None`: everything goes through the shared memory.
+    pub fn arena(&self) -> Option<&Arc<Arena>> {
+        self.arena.as_ref()
     }
 
     /// What a worker has to be given: the descriptor to [ring](super::worker::ring_eventfd) elsewhere.
@@ -567,6 +576,9 @@ impl ProcessPool {
     }
 
     pub(crate) fn has_ended(&self) {
+        if let Some(arena) = &self.arena {
+            arena.trim();
+        }
         let mourners = self.mourners.lock().take();
         mourners.into_iter().flatten().for_each(|signal| signal.set());
     }

@@ -107,7 +107,7 @@ impl Call {
 
     /// How many bytes it keeps.
     pub(crate) fn weight(&self) -> usize {
-        self.parcel.as_ref().map_or(0, |parcel| parcel.bytes.len())
+        self.parcel.as_ref().map_or(0, |parcel| parcel.bytes.weight())
     }
 }
 
@@ -169,6 +169,11 @@ impl Parcels {
         Self { bytes: bytes.into(), ends: ends.into(), first, needs }
     }
 
+    /// One parcel, of the call of this index.
+    pub fn one(bytes: Bytes, index: usize, needs: Option<u64>) -> Self {
+        Self { ends: [bytes.len()].into(), bytes, first: index, needs }
+    }
+
     /// How many they are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -180,7 +185,8 @@ impl Parcels {
     }
 
     pub(crate) fn weight(&self) -> usize {
-        self.bytes.len()
+        // Each of them has all that lies apart.
+        self.bytes.len().saturating_add(self.bytes.apart().saturating_mul(self.len()))
     }
 
     fn parcel(&self, index: usize) -> Parcel {

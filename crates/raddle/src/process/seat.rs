@@ -3,7 +3,7 @@
 //! | part of a seat | words | who writes |
 //! |---|---|---|
 //! | the worker's doorbell, and its core | a cache line | the worker sleeps, the program rings |
-//! | since when the present task runs | a cache line | the worker |
+//! | since when the present task runs; which segment it wants, and gets | a cache line | the worker; the program answers |
 //! | claims | [`PLACES`] | the program sends and takes back, the worker begins |
 //! | tasks | a ring | the program |
 //! | replies | a ring | the worker |
@@ -55,6 +55,8 @@ pub(crate) struct Seat {
     pub(crate) tasks: Part,
     pub(crate) replies: Part,
     pub(crate) notes: Part,
+    /// The line of `begun`, of which [`lease`](super::lease) uses further words.
+    pub(crate) leases: Part,
     begun: Part,
     whole: Part,
 }
@@ -72,6 +74,7 @@ impl Seat {
             tasks: mapping.part(rings, RING),
             replies: mapping.part(rings + RING, RING),
             notes: mapping.part(rings + 2 * RING, NOTES),
+            leases: mapping.part(start + LINE_WORDS, LINE_WORDS),
             begun: mapping.part(start + LINE_WORDS, LINE_WORDS),
             whole: mapping.part(start, SEAT),
         }

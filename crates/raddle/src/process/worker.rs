@@ -9,7 +9,8 @@ use std::os::fd::BorrowedFd;
 
 use super::cores::{Aside, Core, Rested};
 use super::doorbell::{Doorbell, Rung};
-use super::link::{ANNOUNCEMENT, DEFINE, FORGET, NOTE, READY, STOP, TASK, UNFIT};
+use super::lease::Lender;
+use super::link::{ANNOUNCEMENT, DEFINE, DROPS, FORGET, KEEPS, NOTE, READY, STOP, TASK, UNFIT};
 use super::mapping::{Mapping, Part, SharedBell};
 use super::notes::Notes;
 use super::ring::{Consumer, Corrupt, Header, Incoming, Outgoing, Producer};
@@ -30,6 +31,17 @@ pub trait Handler {
     /// Why it cannot be: then the pool is of no use.
     fn start(&mut self) -> Result<(), String> {
         Ok(())
+    }
+
+    /// Is given by whom it can have large results lie apart; before anything else.
+    fn lend(&mut self, lender: Lender) {
+        drop(lender);
+    }
+
+    /// Tells, by their places, which segments of its tasks it has come to keep views of since it was asked last, and of which
+    /// it keeps none any more. It is asked when a task has been run, and before a rest.
+    fn holdings(&mut self) -> Holdings {
+        Holdings::default()
     }
 
     /// Keeps something under a number, for the tasks that come after it. What has the number
@@ -54,11 +66,21 @@ pub trait Handler {
     }
 }
 
+/// What has changed in what a worker keeps of large arguments.
+#[derive(Debug, Default)]
+pub struct Holdings {
+    /// Places of segments that it keeps from now on.
+    pub kept: Vec<u64>,
+    /// Places of those that it had said it keeps, and has let go.
+    pub dropped: Vec<u64>,
+}
+
 /// Serves the seat of this number until the program says that it is over.
 ///
 /// # Errors
 /// The shared memory was overwritten. The process should end.
 pub fn serve(mapping: &Mapping, seat: usize, handler: &mut dyn Handler) -> Result<(), Corrupt> {
+    handler.lend(Lender::new(mapping, seat));
     let seat = Seat::new(mapping, seat);
     let mut worker = Worker {
         tasks: Consumer::new(seat.tasks.clone()),
@@ -116,6 +138,7 @@ impl Worker {
             if let Some(record) = self.tasks.read()? {
                 return Ok(Some(record));
             }
+            self.tell_holdings(handler)?;
             // Of a record that is longer than the ring a part has been taken: the program can go on with the rest.
             self.ring(handler);
             let rested = handler.rest(&mut || self.rest());
@@ -160,11 +183,22 @@ impl Worker {
             os::exit_at_once(0);
         }
         self.seat.note_begun(None);
+        // Before the reply, for with that the program lets go of what the task was sent.
+        self.tell_holdings(handler)?;
         self.reply(&mut Outgoing::new(Header { kind, id }, payload), handler)
     }
 
     fn note(&mut self, kind: u16, payload: Vec<u8>, handler: &mut dyn Handler) -> Result<(), Corrupt> {
         self.reply(&mut Outgoing::new(Header { kind, id: 0 }, payload), handler)
+    }
+
+    fn tell_holdings(&mut self, handler: &mut dyn Handler) -> Result<(), Corrupt> {
+        let Holdings { kept, dropped } = handler.holdings();
+        let kept = kept.into_iter().map(|place| (KEEPS, place));
+        for (kind, id) in kept.chain(dropped.into_iter().map(|place| (DROPS, place))) {
+            self.reply(&mut Outgoing::new(Header { kind, id }, Vec::new()), handler)?;
+        }
+        Ok(())
     }
 
     fn reply(&mut self, reply: &mut Outgoing<Vec<u8>>, handler: &mut dyn Handler) -> Result<(), Corrupt> {

@@ -1,0 +1,177 @@
+"""The cases of large data: arrays to a worker and back, frames in chunks, and `apply`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from benchmarks.frame_contenders import OPENERS, PANDARALLEL, SWIFTER, WORKERS
+from benchmarks.measure import timed
+from benchmarks.model import FUTURES, PLAIN, RADDLE, Case, Sample, Scale, Setup, Target
+from benchmarks.peak import peak_apart
+from benchmarks.process_contenders import JOBLIB
+
+PANDAS = "pandas, here"
+COLUMNS = (RADDLE, FUTURES, JOBLIB, PANDARALLEL, SWIFTER, PANDAS, PLAIN)
+MEGABYTES = 64
+KEPT = 20
+
+Samplers = Mapping[str, Sample]
+
+
+def _array_setup(calls: Callable[[Any], tuple[Any, list[Any], Callable[[Any], bool]]]) -> Setup:
+    """Give samplers of one function over arrays, in open pools."""
+
+    @contextmanager
+    def setup(subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
+        from benchmarks.frame_tasks import numbers
+
+        function, items, is_right = calls(numbers(scale.tasks(MEGABYTES)))
+        with ExitStack() as stack:
+            samplers = {}
+            for name, opener in OPENERS.items():
+                run = stack.enter_context(opener(subject.__name__))
+                samplers[name] = timed(partial(run, function, items), is_right, 1, scale)
+            yield samplers
+
+    return setup
+
+
+def _there_and_back(values: Any) -> Any:
+    from benchmarks.frame_tasks import double
+
+    return double, [values], lambda found: bool(found[0][-1] == values[-1] * 2)
+
+
+def _in_only(values: Any) -> Any:
+    from benchmarks.frame_tasks import total
+
+    return total, [values], lambda found: bool(found[0] == values[0] + values[-1])
+
+
+def _kept(values: Any) -> Any:
+    from benchmarks.frame_tasks import double
+
+    # All results of a call are there at the same time.
+    return double, [values] * KEPT, lambda found: bool(found[-1][-1] == values[-1] * 2)
+
+
+@contextmanager
+def chunked(subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
+    """Give samplers of a frame in chunks, a column added, and put together."""
+    import pandas
+
+    from benchmarks.frame_tasks import CHUNKS, ROWS, add_column, blocks, table
+
+    frame = table(scale.tasks(ROWS))
+    expected = add_column(frame)
+    parts = blocks(frame)
+
+    def is_right(found: Any) -> bool:
+        return bool(found.equals(expected))
+
+    with ExitStack() as stack:
+        pool = stack.enter_context(subject.ProcessPoolExecutor(WORKERS))
+        map_frame = importlib.import_module(RADDLE).map_frame
+        calls: dict[str, Callable[[], Any]] = {
+            RADDLE: partial(map_frame, add_column, frame, chunks=CHUNKS, executor=pool)
+        }
+        for name in (FUTURES, JOBLIB):
+            run = stack.enter_context(OPENERS[name](subject.__name__))
+            calls[name] = lambda run=run: pandas.concat(run(add_column, parts))  # type: ignore[misc]
+        calls[PLAIN] = partial(add_column, frame)
+        yield {name: timed(call, is_right, 1, scale) for name, call in calls.items()}
+
+
+@contextmanager
+def applied(subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
+    """Give samplers of `apply` with a function of some microseconds."""
+    import pandas
+
+    from benchmarks.frame_tasks import ELEMENTS, spin
+
+    series = pandas.Series(range(scale.tasks(ELEMENTS)))
+    importlib.import_module("swifter")
+    importlib.import_module("pandarallel").pandarallel.initialize(nb_workers=WORKERS, verbose=0)
+    with subject.ProcessPoolExecutor(WORKERS) as pool:
+        apply = importlib.import_module(RADDLE).apply
+        swift: Any = series.swifter.progress_bar(False).set_npartitions(WORKERS)
+        calls: dict[str, Callable[[], Any]] = {
+            RADDLE: partial(apply, spin, series, executor=pool),
+            PANDAS: partial(series.apply, spin),
+            PANDARALLEL: partial(series.parallel_apply, spin),  # type: ignore[operator]
+            SWIFTER: partial(swift.apply, spin),
+        }
+        yield {
+            name: timed(call, lambda found: found.iloc[-1] == len(series), 1, scale)
+            for name, call in calls.items()
+        }
+
+
+@contextmanager
+def peaks(_subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
+    """Give samplers of the memory of parent and workers at its highest."""
+    yield {name: partial(peak_apart, name, scale.tasks(MEGABYTES)) for name in OPENERS}
+
+
+CASES = [
+    Case(
+        "frames-array",
+        f"{MEGABYTES} MB of floats to a worker, doubled, and back",
+        _array_setup(_there_and_back),
+        "ms a call",
+        Target(10, 25, further=[Target(6, peers=[JOBLIB])]),
+        "The pools are open, and memory that was used before is there; the result is dropped.",
+    ),
+    Case(
+        "frames-array-in",
+        f"{MEGABYTES} MB of floats to a worker, a number back",
+        _array_setup(_in_only),
+        "ms a call",
+        Target(10),
+        "The worker looks at two of the values: what is measured is the way there.",
+    ),
+    Case(
+        "frames-array-kept",
+        f"{KEPT} arrays of {MEGABYTES} MB there and back, all results kept",
+        _array_setup(_kept),
+        "ms a call",
+        Target(4),
+        "The memory of the results is new in each call, for raddle keeps 1 GB at most.",
+    ),
+    Case(
+        "frames-chunks",
+        "a frame of 2,000,000 rows in 4 chunks, a column added, put together",
+        chunked,
+        "ms a call",
+        Target(6, 10, further=[Target(1, peers=[JOBLIB])]),
+        "A float, an int and a string column, with 2,000,000 different strings.",
+    ),
+    Case(
+        "frames-apply",
+        "apply a function of 20 us to 200,000 elements",
+        applied,
+        "ms a call",
+        Target(1.8, peers=[PANDAS], further=[Target(1, peers=[PANDARALLEL, SWIFTER])]),
+        "pandarallel starts its processes in each call; the others' are there.",
+    ),
+    Case(
+        "frames-memory",
+        f"memory at its highest, parent and workers, for {MEGABYTES} MB there and back",
+        peaks,
+        "MB at the peak",
+        Target(1),
+        "More than before the data was made: the data itself and the result are in it.",
+    ),
+]
+
+
+def ready() -> None:
+    """Raise where a peer is missing, before anything is measured."""
+    from benchmarks.frame_contenders import check
+
+    check()

@@ -1,0 +1,493 @@
+//! Large parts of calls and results, which lie in the arena beside their bytes (submit -> TRANSPORT -> worker -> result).
+//!
+//! A pickle whose large buffers lie apart (protocol 5, out-of-band), or that is large itself, is replaced by this; so is a
+//! large `bytes` or `str`. It begins with a byte with which no pickle does.
+//!
+//! ```text
+//! apart = 1 kind:u8 offset:u64 total:u64 count:u32 (start:u64 length:u64)* pickle:rest
+//! ```
+//!
+//! `offset` is the place of a segment, of which `total` bytes are used; each part lies in it. Of a pickle that lies apart too
+//! the last part is it. Invariant: what a part is made of has been copied when this is made, so it is a snapshot; and whatever
+//! the bytes are, reading them ends with an object or an error.
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use pyo3::exceptions::PyMemoryError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use pyo3::{ffi, intern};
+
+use raddle::process::arena::{Arena, ProgramArena, Segment};
+use raddle::process::lease::Lender;
+
+use crate::decode::Unreadable;
+use crate::layout::Damaged;
+use crate::segment_buffer::{Access, Content, Seen, SegmentBuffer};
+
+/// What is smaller goes with the rest. 64 KB pass through a ring in about the time that it takes to ask for a segment, to
+/// map it and to let it go.
+pub(crate) const LEAST_APART: usize = 1 << 16;
+/// Parts begin at multiples of it: the width of the widest vector registers.
+const ALIGNMENT: u64 = 64;
+
+/// The first byte. A pickle of protocol 2 or later begins with 0x80.
+const MARK: u8 = 1;
+
+const PICKLE: u8 = 0;
+/// A pickle that is the last part.
+const PICKLE_APART: u8 = 1;
+const BYTES: u8 = 2;
+const TEXT: u8 = 3;
+
+const BROKEN: Damaged = Damaged { what: "a part of it does not lie where it should" };
+
+/// Where large parts go.
+pub(crate) enum Apart {
+    /// Nowhere: they stay with the rest.
+    Nowhere,
+    /// To the program's own arena.
+    Program(Arc<Arena>),
+    /// To the arena of the worker's program.
+    Worker(Arc<WorkerSide>),
+}
+
+pub(crate) struct WorkerSide {
+    arena: Mutex<ProgramArena>,
+    lender: OnceLock<Mutex<Lender>>,
+    /// By what the program is woken where it does not wait for replies.
+    bell: File,
+}
+
+impl WorkerSide {
+    pub(crate) fn new(arena: ProgramArena, bell: File) -> Self {
+        Self { arena: Mutex::new(arena), lender: OnceLock::new(), bell }
+    }
+
+    pub(crate) fn take_lender(&self, lender: Lender) {
+        // There is one seat, so there is one lender.
+        let _ = self.lender.set(Mutex::new(lender));
+    }
+
+    fn arena(&self) -> MutexGuard<'_, ProgramArena> {
+        lock(&self.arena)
+    }
+
+    /// Copies parts into a segment that the program lends for the next reply: its place.
+    fn put(&self, py: Python<'_>, parts: &Parts<'_>) -> Option<u64> {
+        let lender = self.lender.get()?;
+        let total = parts.total();
+        let lease = py.detach(|| {
+            let mut ring = || drop((&self.bell).write(&1_u64.to_ne_bytes()));
+            lock(lender).lease(total, &mut ring)
+        })?;
+        let mut arena = self.arena();
+        for (start, part) in parts.placed() {
+            // SAFETY: a part is borrowed memory, which stays where it is.
+            unsafe { arena.write(&lease, start, part.start, part.length) }.ok()?;
+        }
+        Some(lease.offset)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    /// The segments that have been filled for the bytes that are being made.
+    static FILLED: RefCell<Option<Vec<Segment>>> = const { RefCell::new(None) };
+}
+
+/// Makes bytes, and gives the segments that belong to them. To make them may run code of a user's that makes others.
+pub(crate) fn with_segments<R>(make: impl FnOnce() -> R) -> (R, Vec<Segment>) {
+    let outer = FILLED.replace(Some(Vec::new()));
+    let made = make();
+    (made, FILLED.replace(outer).unwrap_or_default())
+}
+
+/// Has segments belong to the bytes that are being made on this thread; `false`: none are.
+pub(crate) fn add_segments(segments: &[Segment]) -> bool {
+    FILLED.with_borrow_mut(|filled| filled.as_mut().map(|filled| filled.extend_from_slice(segments)).is_some())
+}
+
+/// Memory that is borrowed until it has been copied.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    start: *const u8,
+    length: usize,
+    borrowed: std::marker::PhantomData<&'a [u8]>,
+}
+
+impl<'a> Part<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        Self { start: bytes.as_ptr(), length: bytes.len(), borrowed: std::marker::PhantomData }
+    }
+}
+
+/// What is to lie in one segment.
+struct Parts<'a>(Vec<Part<'a>>);
+
+impl<'a> Parts<'a> {
+    /// Each with where it begins.
+    fn placed(&self) -> impl Iterator<Item = (u64, Part<'a>)> {
+        self.0.iter().scan(0_u64, |end, part| {
+            let start = end.next_multiple_of(ALIGNMENT);
+            *end = start + part.length as u64;
+            Some((start, *part))
+        })
+    }
+
+    fn total(&self) -> u64 {
+        self.placed().last().map_or(0, |(start, part)| start + part.length as u64)
+    }
+}
+
+impl Apart {
+    /// The longest value that goes with the rest.
+    pub(crate) fn most_within(&self) -> usize {
+        if matches!(self, Self::Nowhere) { usize::MAX } else { LEAST_APART - 1 }
+    }
+
+    fn put(&self, py: Python<'_>, parts: &Parts<'_>) -> Option<u64> {
+        match self {
+            Self::Nowhere => None,
+            Self::Worker(side) => side.put(py, parts),
+            Self::Program(arena) => {
+                let segment = arena.try_take(parts.total())?;
+                for (start, part) in parts.placed() {
+                    // SAFETY: a part is borrowed memory, which stays where it is; nobody has been told of the segment.
+                    unsafe { segment.write(start, part.start, part.length) }.ok()?;
+                }
+                let offset = segment.offset();
+                add_segments(&[segment]).then_some(offset)
+            }
+        }
+    }
+
+    fn put_as<'py>(&self, py: Python<'py>, kind: u8, parts: Parts<'_>, rest: &[u8]) -> Option<Bound<'py, PyBytes>> {
+        let offset = self.put(py, &parts)?;
+        let mut out = vec![MARK, kind];
+        out.extend_from_slice(&offset.to_le_bytes());
+        out.extend_from_slice(&parts.total().to_le_bytes());
+        out.extend_from_slice(&u32::try_from(parts.0.len()).ok()?.to_le_bytes());
+        for (start, part) in parts.placed() {
+            out.extend_from_slice(&start.to_le_bytes());
+            out.extend_from_slice(&(part.length as u64).to_le_bytes());
+        }
+        out.extend_from_slice(rest);
+        Some(PyBytes::new(py, &out))
+    }
+
+    /// Puts a large `bytes` or `str` apart.
+    pub(crate) fn put_plain<'py>(&self, value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
+        let py = value.py();
+        if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+            let bytes = bytes.as_bytes();
+            return (bytes.len() >= LEAST_APART)
+                .then(|| self.put_as(py, BYTES, Parts(vec![Part::of(bytes)]), &[]))
+                .flatten();
+        }
+        // One with lone surrogates has no UTF-8.
+        let text = value.cast_exact::<PyString>().ok()?.to_str().ok()?;
+        (text.len() >= LEAST_APART)
+            .then(|| self.put_as(py, TEXT, Parts(vec![Part::of(text.as_bytes())]), &[]))
+            .flatten()
+    }
+
+    /// Puts the buffers of a pickle apart, and itself if it is large. `None`: it has to go with all that belongs to it.
+    pub(crate) fn put_pickle<'py>(
+        &self,
+        pickle: &Bound<'py, PyBytes>,
+        buffers: &[Exported],
+    ) -> Option<Bound<'py, PyBytes>> {
+        let bytes = pickle.as_bytes();
+        let mut parts: Vec<_> = buffers.iter().map(Exported::part).collect();
+        if bytes.len() < LEAST_APART {
+            return self.put_as(pickle.py(), PICKLE, Parts(parts), bytes);
+        }
+        parts.push(Part::of(bytes));
+        self.put_as(pickle.py(), PICKLE_APART, Parts(parts), &[])
+    }
+
+    /// The object again of which this was made.
+    pub(crate) fn load<'py>(&self, loads: &Bound<'py, PyAny>, bytes: &[u8]) -> Result<Bound<'py, PyAny>, Unreadable> {
+        self.load_as(loads, bytes, Access::Own)
+    }
+
+    /// The same, as others may see it too.
+    pub(crate) fn load_as<'py>(
+        &self,
+        loads: &Bound<'py, PyAny>,
+        bytes: &[u8],
+        access: Access,
+    ) -> Result<Bound<'py, PyAny>, Unreadable> {
+        let py = loads.py();
+        let Placed { kind, offset, total, parts, rest } = Placed::parse(bytes)?;
+        match (kind, &parts[..]) {
+            (BYTES, [(start, length)]) => {
+                let bytes = self.read(py, offset, *start, *length)?;
+                Ok(bytes.into_any())
+            }
+            (TEXT, [(start, length)]) => {
+                let seen = self.view(offset, total)?;
+                let text = seen.part(*start, *length).ok_or(BROKEN)?;
+                // SAFETY: the interpreter is held, and the view has so many bytes there. The call copies them, checks that
+                // they are UTF-8, and gives a new reference or NULL with an exception set.
+                Ok(unsafe {
+                    let decoded =
+                        ffi::PyUnicode_DecodeUTF8(text.as_ptr().cast(), text_length(*length)?, std::ptr::null());
+                    Bound::from_owned_ptr_or_err(py, decoded)
+                }?)
+            }
+            (PICKLE | PICKLE_APART, _) => {
+                let seen = Arc::new(self.view(offset, total)?);
+                let buffers = parts.iter().map(|(start, length)| {
+                    let buffer = SegmentBuffer::new(&seen, *start, *length, access).ok_or(BROKEN)?;
+                    Ok(Bound::new(py, buffer)?.into_any())
+                });
+                let mut buffers = buffers.collect::<Result<Vec<_>, Unreadable>>()?;
+                drop(seen);
+                let pickle = match kind {
+                    PICKLE => PyBytes::new(py, rest).into_any(),
+                    _ => buffers.pop().ok_or(BROKEN)?,
+                };
+                let keywords = pyo3::types::PyDict::new(py);
+                keywords.set_item(intern!(py, "buffers"), buffers)?;
+                Ok(loads.call((pickle,), Some(&keywords))?)
+            }
+            _ => Err(BROKEN.into()),
+        }
+    }
+
+    fn view(&self, offset: u64, total: u64) -> Result<Seen, Unreadable> {
+        match self {
+            Self::Nowhere => Err(BROKEN.into()),
+            Self::Program(arena) => {
+                let segment = arena.find(offset).ok_or(BROKEN)?;
+                let content = match segment.view(total) {
+                    Ok(view) => Content::Mapped(view),
+                    Err(error) => copied(&error, total, |place| segment.read(0, place))?,
+                };
+                Ok(Seen::new(content, offset, Some(segment)))
+            }
+            Self::Worker(side) => {
+                let arena = side.arena();
+                let content = match arena.view(offset, total) {
+                    Ok(view) => Content::Mapped(view),
+                    Err(error) => copied(&error, total, |place| arena.read(offset, place))?,
+                };
+                drop(arena);
+                Ok(Seen::new(content, offset, None))
+            }
+        }
+    }
+
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        offset: u64,
+        start: u64,
+        length: u64,
+    ) -> Result<Bound<'py, PyBytes>, Unreadable> {
+        let count = usize::try_from(length).map_err(|_| BROKEN)?;
+        match self {
+            Self::Nowhere => Err(BROKEN.into()),
+            Self::Program(arena) => {
+                let segment = arena.find(offset).ok_or(BROKEN)?;
+                if start.checked_add(length).is_none_or(|end| end > segment.size()) {
+                    return Err(BROKEN.into());
+                }
+                Ok(PyBytes::new_with(py, count, |place| Ok(segment.read(start, place)?))?)
+            }
+            Self::Worker(side) => {
+                let from = offset.checked_add(start).ok_or(BROKEN)?;
+                Ok(PyBytes::new_with(py, count, |place| Ok(side.arena().read(from, place)?))?)
+            }
+        }
+    }
+}
+
+fn text_length(length: u64) -> Result<isize, Damaged> {
+    isize::try_from(length).map_err(|_| BROKEN)
+}
+
+/// A copy of what could not be mapped, for want of mappings: a process has some ten thousands.
+fn copied(
+    error: &std::io::Error,
+    total: u64,
+    read: impl FnOnce(&mut [u8]) -> std::io::Result<()>,
+) -> Result<Content, Unreadable> {
+    if error.kind() == std::io::ErrorKind::InvalidInput {
+        return Err(BROKEN.into());
+    }
+    let mut bytes = Vec::new();
+    let count = usize::try_from(total).unwrap_or(usize::MAX);
+    if bytes.try_reserve_exact(count).is_err() {
+        let message = format!("there is no memory for the {total} bytes of a call or a result: {error}");
+        return Err(PyMemoryError::new_err(message).into());
+    }
+    bytes.resize(count, 0);
+    read(&mut bytes).map_err(PyErr::from)?;
+    Ok(Content::Copied(bytes.into_iter().map(Cell::new).collect()))
+}
+
+/// What stands in the place of a pickle, for a message.
+pub(crate) enum Sketched<'py> {
+    /// A pickle, and how many buffers belong to it.
+    Pickle(Bound<'py, PyBytes>, usize),
+    /// A `bytes` or `str`.
+    Value(Bound<'py, PyAny>),
+    /// Of so many bytes: too much to look at it.
+    Large(u64),
+}
+
+impl Apart {
+    /// What stands in the place of a pickle, if it is not longer than `most`.
+    pub(crate) fn sketched<'py>(
+        &self,
+        loads: &Bound<'py, PyAny>,
+        bytes: &[u8],
+        most: u64,
+    ) -> Result<Sketched<'py>, Unreadable> {
+        let py = loads.py();
+        let Placed { kind, offset, total, parts, rest } = Placed::parse(bytes)?;
+        Ok(match (kind, parts.last()) {
+            (PICKLE, _) => Sketched::Pickle(PyBytes::new(py, rest), parts.len()),
+            (PICKLE_APART, Some((start, length))) if *length <= most => {
+                Sketched::Pickle(self.read(py, offset, *start, *length)?, parts.len() - 1)
+            }
+            (BYTES | TEXT, _) if total <= most => Sketched::Value(self.load(loads, bytes)?),
+            _ => Sketched::Large(total),
+        })
+    }
+}
+
+/// Whether bytes in the place of a pickle are of something that lies apart.
+pub(crate) fn is_apart(pickle: &[u8]) -> bool {
+    pickle.first() == Some(&MARK)
+}
+
+struct Placed<'a> {
+    kind: u8,
+    offset: u64,
+    total: u64,
+    parts: Vec<(u64, u64)>,
+    rest: &'a [u8],
+}
+
+impl<'a> Placed<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, Damaged> {
+        Self::read(bytes).ok_or(BROKEN)
+    }
+
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let ([MARK, kind], rest) = bytes.split_first_chunk::<2>()? else { return None };
+        let (offset, rest) = number(rest)?;
+        let (total, rest) = number(rest)?;
+        let (count, rest) = rest.split_first_chunk::<4>()?;
+        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+        let (table, rest) = rest.split_at_checked(count.checked_mul(16)?)?;
+        let parts = table.chunks_exact(16).map(|entry| {
+            let (start, entry) = number(entry)?;
+            let (length, _) = number(entry)?;
+            start.checked_add(length).filter(|end| *end <= total).map(|_| (start, length))
+        });
+        Some(Self { kind: *kind, offset, total, parts: parts.collect::<Option<_>>()?, rest })
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    Some((u64::from_le_bytes(*number), rest))
+}
+
+/// The memory of an object, which stays where it is until this is dropped.
+pub(crate) struct Exported(Box<ffi::Py_buffer>);
+
+// SAFETY: it is used, and dropped, with the interpreter held alone.
+unsafe impl Send for Exported {}
+
+impl Exported {
+    /// All of an object's memory.
+    ///
+    /// # Errors
+    /// It has none, or not in one piece.
+    pub(crate) fn whole(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: the interpreter is held; the call fills the structure, or fails and leaves nothing to be released.
+        if unsafe { ffi::PyObject_GetBuffer(buffer.as_ptr(), &raw mut *view, ffi::PyBUF_ANY_CONTIGUOUS) } < 0 {
+            return Err(PyErr::fetch(buffer.py()));
+        }
+        Ok(Self(view))
+    }
+
+    /// `None`: it is small, or not in one piece: with the rest it may be pickled, or tells why not.
+    fn of(buffer: &Bound<'_, PyAny>) -> Option<Self> {
+        Self::whole(buffer).ok().filter(|exported| exported.len() >= LEAST_APART)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        usize::try_from(self.0.len).unwrap_or(0)
+    }
+
+    pub(crate) fn start(&self) -> *const u8 {
+        self.0.buf.cast_const().cast()
+    }
+
+    /// What it holds, if it is an array of objects.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = *mut ffi::PyObject> {
+        self.items()
+    }
+
+    /// What it holds, if it is an array of 32-bit numbers.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.items()
+    }
+
+    fn items<T: Copy>(&self) -> impl Iterator<Item = T> {
+        let start = self.start().cast::<T>();
+        // SAFETY: the memory reaches that far, and need not be aligned. Both kinds of items may be any bits: an address is not
+        // followed here.
+        (0..self.len() / size_of::<T>()).map(move |index| unsafe { start.add(index).read_unaligned() })
+    }
+
+    fn part(&self) -> Part<'_> {
+        Part { start: self.start(), length: self.len(), borrowed: std::marker::PhantomData }
+    }
+}
+
+impl Drop for Exported {
+    fn drop(&mut self) {
+        // SAFETY: the interpreter is held; the structure was filled and not released since.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
+    }
+}
+
+/// Takes the large buffers that a pickler finds: its `buffer_callback`.
+#[pyclass(module = "raddle._native", frozen)]
+pub(crate) struct BufferCollector(Mutex<Vec<Exported>>);
+
+#[pymethods]
+impl BufferCollector {
+    /// Whether the buffer is to go with the rest.
+    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> bool {
+        let Some(exported) = Exported::of(buffer) else { return true };
+        lock(&self.0).push(exported);
+        false
+    }
+}
+
+impl BufferCollector {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    /// What it has been given since it was asked last.
+    pub(crate) fn take(&self) -> Vec<Exported> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}

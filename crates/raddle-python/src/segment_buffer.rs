@@ -1,0 +1,234 @@
+//! Views of segments, as objects that export their memory; and who has such views (worker -> RESULT).
+//!
+//! Invariant: a segment is not used anew while there is a view of it: in the program a view holds its segment; of a worker's
+//! views the program is told which are left when a task has ended, and when they are gone. A child of a fork has the views of
+//! its parent and tells nobody: what can be seen at a fork is never used anew.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::c_int;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use raddle::os::fork_generation;
+use raddle::process::arena::{Arena, Segment, View};
+use raddle::process::worker::Holdings;
+
+/// What lies in a segment, as it is seen.
+pub(crate) enum Content {
+    Mapped(View),
+    /// Where the system had no room for one more mapping. It is written through views, so it is no longer looked at here.
+    Copied(Vec<Cell<u8>>),
+}
+
+// SAFETY: it gives out an address alone, and any thread may drop it.
+unsafe impl Sync for Content {}
+
+impl Content {
+    fn start(&self) -> NonNull<u8> {
+        match self {
+            Self::Mapped(view) => view.start(),
+            Self::Copied(bytes) => NonNull::from(&bytes[..]).cast(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Mapped(view) => view.len(),
+            Self::Copied(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// A view of a segment that somebody uses.
+pub(crate) struct Seen {
+    content: Content,
+    offset: u64,
+    generation: u32,
+    /// In the program: it is free when the last view is gone.
+    segment: Option<Segment>,
+}
+
+impl Seen {
+    pub(crate) fn new(content: Content, offset: u64, segment: Option<Segment>) -> Self {
+        let seen = Self { content, offset, generation: fork_generation(), segment };
+        if seen.is_borrowed() {
+            views().note_made(offset);
+        }
+        seen
+    }
+
+    /// Whether the segment is another process's.
+    fn is_borrowed(&self) -> bool {
+        self.segment.is_none()
+    }
+
+    /// Where a part begins, if it lies within.
+    pub(crate) fn part(&self, start: u64, length: u64) -> Option<NonNull<u8>> {
+        let end = start.checked_add(length)?;
+        if end > self.content.len() as u64 {
+            return None;
+        }
+        // SAFETY: the content is as long as that.
+        Some(unsafe { self.content.start().add(usize::try_from(start).ok()?) })
+    }
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        if self.is_borrowed() && self.generation == fork_generation() {
+            views().note_dropped(self.offset);
+        }
+    }
+}
+
+/// Of which segments of another process there are views in this one.
+#[derive(Default)]
+struct Views {
+    generation: u32,
+    /// By the place of the segment.
+    seen: HashMap<u64, Viewed>,
+    /// Those of which the program knows that there were views, and of which there are none any more.
+    gone: Vec<u64>,
+}
+
+#[derive(Default)]
+struct Viewed {
+    count: usize,
+    /// The program knows.
+    is_told: bool,
+    /// There was a fork: it is never used anew.
+    is_pinned: bool,
+}
+
+static VIEWS: Mutex<Option<Views>> = Mutex::new(None);
+
+/// Held with the interpreter held alone, so that no fork of Python's comes in between.
+struct Locked(MutexGuard<'static, Option<Views>>);
+
+fn views() -> Locked {
+    let mut views = VIEWS.lock().unwrap_or_else(PoisonError::into_inner);
+    let generation = fork_generation();
+    if views.as_ref().is_none_or(|views| views.generation != generation) {
+        // Those of the parent are its own affair, and nothing of them is to be dropped here.
+        std::mem::forget(views.replace(Views { generation, ..Views::default() }));
+    }
+    Locked(views)
+}
+
+impl Locked {
+    fn get(&mut self) -> &mut Views {
+        self.0.get_or_insert_default()
+    }
+
+    fn note_made(&mut self, place: u64) {
+        let views = self.get();
+        let viewed = views.seen.entry(place).or_insert_with(|| {
+            let before = views.gone.len();
+            views.gone.retain(|gone| *gone != place);
+            Viewed { is_told: views.gone.len() < before, ..Viewed::default() }
+        });
+        viewed.count += 1;
+    }
+
+    fn note_dropped(&mut self, place: u64) {
+        let views = self.get();
+        let Some(viewed) = views.seen.get_mut(&place) else { return };
+        viewed.count -= 1;
+        if viewed.count > 0 || viewed.is_pinned {
+            return;
+        }
+        if views.seen.remove(&place).is_some_and(|viewed| viewed.is_told) {
+            views.gone.push(place);
+        }
+    }
+}
+
+/// In a worker: what has changed in what it has views of.
+pub(crate) fn holdings() -> Holdings {
+    let mut locked = views();
+    let views = locked.get();
+    let mut holdings = Holdings { kept: Vec::new(), dropped: std::mem::take(&mut views.gone) };
+    for (offset, viewed) in &mut views.seen {
+        if !std::mem::replace(&mut viewed.is_told, true) {
+            holdings.kept.push(*offset);
+        }
+    }
+    holdings
+}
+
+/// Has what can be seen in the arena stay as it is for ever: called before a fork, whose child sees it too.
+#[pyfunction]
+pub(crate) fn pin_views() {
+    Arena::pin_results_of_process();
+    for viewed in views().get().seen.values_mut() {
+        viewed.is_pinned = true;
+    }
+}
+
+/// Bytes of this process's arena that are in use, and those kept for what comes.
+#[pyfunction]
+pub(crate) fn arena_usage() -> (u64, u64) {
+    Arena::of_process().map_or((0, 0), |arena| arena.usage())
+}
+
+/// Changes how many bytes of this process's arena may be in use, from now on; the number before.
+#[pyfunction]
+pub(crate) fn limit_arena(most: u64) -> u64 {
+    Arena::of_process().map_or(0, |arena| arena.set_limit(most))
+}
+
+/// A part of a segment.
+#[pyclass(module = "raddle._native", frozen)]
+pub(crate) struct SegmentBuffer {
+    seen: Arc<Seen>,
+    start: NonNull<u8>,
+    length: isize,
+    access: Access,
+}
+
+/// What may be done with what lies in a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It is the caller's own.
+    Own,
+    /// It is others' too, in this process: it is not written.
+    ReadOnly,
+}
+
+// SAFETY: the address is that of a mapping that `seen` keeps; it is only handed on.
+unsafe impl Send for SegmentBuffer {}
+// SAFETY: as above.
+unsafe impl Sync for SegmentBuffer {}
+
+impl SegmentBuffer {
+    /// `None`: it does not lie within.
+    pub(crate) fn new(seen: &Arc<Seen>, start: u64, length: u64, access: Access) -> Option<Self> {
+        let address = seen.part(start, length)?;
+        Some(Self { seen: Arc::clone(seen), start: address, length: isize::try_from(length).ok()?, access })
+    }
+}
+
+#[pymethods]
+impl SegmentBuffer {
+    /// # Safety
+    /// `view` is what the interpreter gives.
+    unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let buffer = slf.get();
+        let is_read_only = c_int::from(buffer.access == Access::ReadOnly);
+        debug_assert!(Arc::strong_count(&buffer.seen) > 0);
+        // SAFETY: the interpreter is held, and gives a structure to be filled. The memory is as long as that, may be written,
+        // and lives as long as this object, which the structure comes to hold.
+        let filled = unsafe {
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), buffer.start.as_ptr().cast(), buffer.length, is_read_only, flags)
+        };
+        if filled < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+    }
+
+    fn __len__(&self) -> usize {
+        self.length.cast_unsigned()
+    }
+}

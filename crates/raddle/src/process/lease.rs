@@ -1,0 +1,166 @@
+//! How a worker gets a segment of the program's arena for a large result (submit -> queue -> TRANSPORT -> worker -> result).
+//!
+//! It asks, and whoever looks after the rings in the program answers at once: with a segment, or that there is none, and then
+//! the result goes through the ring. Nobody waits for memory, so nobody waits for ever.
+//!
+//! | word | who writes it | ordering | why |
+//! |---|---|---|---|
+//! | `WISH`: bytes wanted, 0: nothing | the worker; the program, when it answers | Release | `ANSWER` was emptied before |
+//! | `ANSWER`: 0: none yet, 1: there is none, else the place and whether it has memory | the worker empties it, the program fills it | Release | `WISH` is void then |
+//!
+//! A worker writes a reply before it asks for the next, so the program, which looks for the wish first and then at the ring,
+//! knows to which reply a segment belongs: to the next one that comes.
+
+use std::fmt;
+
+use super::arena::{GRAIN, Lease};
+use super::doorbell::{Doorbell, Rung};
+use super::mapping::{Mapping, Part, SharedBell};
+use super::ring::Words;
+use super::seat::{Seat, program_bell};
+use crate::primitives::Ordering;
+use crate::signal::AdaptiveSpin;
+
+const WISH: usize = 1;
+const ANSWER: usize = 2;
+
+const REFUSED: u64 = 1;
+/// Marks an answer as one; the places of segments end in zeros.
+const GRANTED: u64 = 2;
+const WARM: u64 = 4;
+
+/// The worker's side.
+pub struct Lender {
+    words: Part,
+    bell: Doorbell<SharedBell>,
+    program: Doorbell<SharedBell>,
+    spin: AdaptiveSpin,
+}
+
+impl fmt::Debug for Lender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lender").finish_non_exhaustive()
+    }
+}
+
+impl Lender {
+    /// For the worker that serves this seat.
+    pub(crate) fn new(mapping: &Mapping, seat: usize) -> Self {
+        let seat = Seat::new(mapping, seat);
+        Self { words: seat.leases, bell: seat.bell, program: program_bell(mapping), spin: AdaptiveSpin::new() }
+    }
+
+    /// Asks for a segment for so many bytes, on the thread that serves; `None`: there is none. It belongs to the next reply.
+    pub fn lease(&mut self, bytes: u64, ring_elsewhere: &mut (dyn FnMut() + Send)) -> Option<Lease> {
+        self.words.word(ANSWER).store(0, Ordering::Relaxed);
+        self.words.word(WISH).store(bytes, Ordering::Release);
+        if self.program.ring() == Rung::Elsewhere {
+            ring_elsewhere();
+        }
+        let mut answer = 0;
+        let Self { words, bell, spin, .. } = self;
+        // It comes back before its time when a signal handler has run.
+        while answer == 0 {
+            bell.wait(None, spin, || {
+                answer = words.word(ANSWER).load(Ordering::Acquire);
+                answer != 0
+            });
+        }
+        if answer & GRANTED == 0 {
+            return None;
+        }
+        Lease::new(bytes, answer & !(GRAIN - 1), answer & WARM != 0)
+    }
+}
+
+/// The program's side: how much the worker of a seat wants.
+pub(crate) fn wish(words: &Part) -> Option<u64> {
+    Some(words.word(WISH).load(Ordering::Acquire)).filter(|bytes| *bytes > 0)
+}
+
+/// The program's side: a segment at this place, with memory or without; or none. The worker is to be rung for.
+pub(crate) fn answer(words: &Part, granted: Option<(u64, bool)>) {
+    let answer = granted.map_or(REFUSED, |(offset, is_warm)| offset | GRANTED | if is_warm { WARM } else { 0 });
+    words.word(WISH).store(0, Ordering::Relaxed);
+    words.word(ANSWER).store(answer, Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::seat::words_for;
+    use super::*;
+
+    fn mapping() -> Mapping {
+        Mapping::new(words_for(1)).expect("the system gives memory")
+    }
+
+    /// Answers wishes until one is for so many bytes; gives how many there were.
+    fn answer_until(mapping: &Mapping, last: u64, granted: impl Fn(u64) -> Option<(u64, bool)>) -> usize {
+        let seat = Seat::new(mapping, 0);
+        for count in 1.. {
+            let bytes = loop {
+                match wish(&seat.leases) {
+                    Some(bytes) => break bytes,
+                    None => std::thread::yield_now(),
+                }
+            };
+            answer(&seat.leases, granted(bytes));
+            let _ = seat.bell.ring();
+            if bytes == last {
+                return count;
+            }
+        }
+        unreachable!("the worker ends with the last")
+    }
+
+    #[test]
+    fn a_worker_is_told_where_its_segment_is_and_whether_it_has_memory() {
+        let mapping = mapping();
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let mut lender = Lender::new(&mapping, 0);
+                let mut lease = |bytes| lender.lease(bytes, &mut || unreachable!("nobody sleeps elsewhere"));
+                [lease(100_000), lease(5), lease(1)].map(|lease| lease.map(|lease| (lease.offset, lease.is_warm)))
+            });
+            answer_until(&mapping, 1, |bytes| match bytes {
+                100_000 => Some((3 * GRAIN, true)),
+                5 => Some((0, false)),
+                _ => None,
+            });
+            let told = worker.join().expect("the worker ends");
+            assert_eq!(told, [Some((3 * GRAIN, true)), Some((0, false)), None]);
+        });
+    }
+
+    #[test]
+    fn every_wish_of_many_gets_its_own_answer() {
+        let mapping = mapping();
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let mut lender = Lender::new(&mapping, 0);
+                (1..=20_000_u64).rev().all(|bytes| {
+                    let lease = lender.lease(bytes, &mut || unreachable!("nobody sleeps elsewhere"));
+                    lease.map(|lease| lease.offset) == (bytes % 3 > 0).then_some(bytes * GRAIN)
+                })
+            });
+            let count = answer_until(&mapping, 1, |bytes| (bytes % 3 > 0).then_some((bytes * GRAIN, bytes % 2 > 0)));
+            assert!(worker.join().expect("the worker ends"));
+            assert_eq!(count, 20_000);
+        });
+    }
+
+    #[test]
+    fn a_program_that_sleeps_elsewhere_is_rung_for_there() {
+        let mapping = mapping();
+        let program = program_bell(&mapping);
+        assert!(!program.divert(|| false));
+        let (rung, ring) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let worker = scope
+                .spawn(|| Lender::new(&mapping, 0).lease(1, &mut || rung.send(()).expect("it is heard")).is_none());
+            ring.recv().expect("the worker rings");
+            assert_eq!(answer_until(&mapping, 1, |_| None), 1);
+            assert!(worker.join().expect("the worker ends"));
+        });
+    }
+}

@@ -1,0 +1,121 @@
+"""Frames of pandas whose columns of strings travel in one piece, or, unchanged, not at all.
+
+A column of objects that are all strings is taken out of a part, and sent as one text. What comes
+back of such a column is, if it holds the very same strings, only the word that it does: then the
+strings of the caller's own frame are the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pickle import PickleBuffer
+from typing import Any
+
+from . import _native
+
+#: A part with fewer rows is pickled as it is.
+_FEW_ROWS = 100
+
+
+class Texts:
+    """A column of strings in one piece."""
+
+    def __init__(self, ends: Any, data: Any) -> None:
+        self._parts = (ends, data)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Texts, tuple(map(PickleBuffer, self._parts))
+
+    def open(self) -> Any:
+        """Return an array of strings."""
+        import numpy
+
+        texts = _native.unpack_texts(*self._parts)
+        column: Any = numpy.empty(len(texts), dtype=object)
+        column[:] = texts
+        return column
+
+
+class Unchanged:
+    """A column that is the one at a position of the part that was sent."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Unchanged, (self.position,)
+
+
+class PackedFrame:
+    """A frame without some columns, and those."""
+
+    def __init__(self, rest: Any, names: Any, columns: dict[int, Any]) -> None:
+        self._rest, self._names, self._columns = rest, names, columns
+
+    def open(self, column_of: Callable[[Any], Any]) -> tuple[Any, dict[int, Any]]:
+        """Return the frame, and the columns that were apart; `column_of` gives their values."""
+        import pandas
+
+        frame = self._rest
+        frame.columns = range(len(frame.columns))
+        opened = {position: column_of(each) for position, each in self._columns.items()}
+        for position, column in opened.items():
+            # A copy, for the frame is written by whoever gets it; as objects, whatever they look
+            # like; under a name that no other column has until they all get theirs.
+            values = pandas.Series(column.copy(), index=frame.index, dtype=object)
+            frame.insert(position, -1 - position, values)
+        frame.columns = self._names
+        return frame, opened
+
+
+def packed(frame: Any, sent: dict[int, Any] | None = None) -> Any:
+    """Return a frame with its strings in one piece, or as it is if it has none.
+
+    `sent` are columns of strings that whoever is to get it has.
+    """
+    if type(frame).__module__ != "pandas.core.frame" or type(frame).__name__ != "DataFrame":
+        return frame
+    if len(frame) < _FEW_ROWS or not frame.flags.allows_duplicate_labels:
+        return frame
+    import numpy
+
+    columns: dict[int, Any] = {}
+    for position, kind in enumerate(frame.dtypes):
+        if isinstance(kind, numpy.dtype) and kind.kind == "O":
+            column = _column(frame.iloc[:, position].to_numpy(), sent or {})
+            if column is not None:
+                columns[position] = column
+    if not columns:
+        return frame
+    kept = [position for position in range(len(frame.columns)) if position not in columns]
+    return PackedFrame(frame.iloc[:, kept], frame.columns, columns)
+
+
+def _column(values: Any, sent: dict[int, Any]) -> Texts | Unchanged | None:
+    for position, column in sent.items():
+        if _native.same_objects(values, column):
+            return Unchanged(position)
+    if not values.flags.c_contiguous:
+        values = values.copy()
+    parts = _native.pack_texts(values)
+    return None if parts is None else Texts(*parts)
+
+
+def opened(part: Any) -> tuple[Any, dict[int, Any]]:
+    """Return in a worker a part as a frame, and its columns of strings."""
+    if isinstance(part, PackedFrame):
+        return part.open(Texts.open)
+    return part, {}
+
+
+def received(result: Any, part: Any) -> Any:
+    """Return in the program a result as a frame; `part` is what it was made of."""
+    if not isinstance(result, PackedFrame):
+        return result
+
+    def values(column: Texts | Unchanged) -> Any:
+        if isinstance(column, Texts):
+            return column.open()
+        return part().iloc[:, column.position].to_numpy()
+
+    return result.open(values)[0]

@@ -1,0 +1,177 @@
+"""`map_frame`: a function over parts of a frame, in processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Executor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ._frame_kinds import ArrowTable, kind_of
+from ._frame_tasks import PARTS_A_WORKER, bounds, check_count, check_function, executor_for, run
+from ._frame_texts import opened, packed, received
+from ._progress import Progress
+
+if TYPE_CHECKING:
+    from ._frame_kinds import Kind
+
+#: Where an error keeps which of the groups of its task it is of.
+_MARK = "_raddle_group"
+
+
+def map_frame(
+    fn: Callable[[Any], Any],
+    frame: Any,
+    *,
+    chunks: int | None = None,
+    by: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    progress: Progress = None,
+) -> Any:
+    """Call a function with parts of a frame, in processes, and put the results together.
+
+    The result is that of calling `fn` with each part here, one after the other, and concatenating.
+    Large columns travel by shared memory.
+
+    Parameters
+    ----------
+    fn : callable
+        Takes a part, which is a frame of the same type and its own, and returns a frame, a series,
+        an array, a single value, or None.
+    frame : pandas, polars, pyarrow or numpy object
+        A DataFrame or Series of pandas or polars, a Table, or an array.
+    chunks : int, optional
+        In how many blocks of rows to split it, or, with `by`, in how many tasks the groups are
+        sent; by default two for each worker.
+    by : optional
+        Split it by key instead: what `groupby` of pandas takes, a name or a list of names of
+        columns for polars and pyarrow, an array of keys for numpy. Groups come in the order of
+        their keys (pandas, numpy) or of their first rows (polars, pyarrow).
+    executor : concurrent.futures.Executor, optional
+        Where to run; by default a `raddle.ProcessPoolExecutor` for this call.
+    workers : int, optional
+        How many processes that one has at most; by default `raddle.cpu_count()`.
+    progress : bool or callable, optional
+        As for `raddle.fetch`.
+
+    Returns
+    -------
+    object
+        Frames are concatenated, with their index; parts for which `fn` returned None are left out.
+        Of single values a Series or an array is made, one for each part; with pandas and `by` its
+        index is the keys. None if every part gave None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument has a wrong type or value, or the results are of different kinds.
+    Exception
+        What `fn` raised first. Its traceback names the rows or the group, parts that have not begun
+        are not run.
+
+    Examples
+    --------
+    >>> import pandas, raddle
+    >>> frame = pandas.DataFrame({"n": range(6)})
+    >>> squares = raddle.map_frame(lambda part: part.assign(square=part.n**2), frame, workers=2)
+    >>> squares.square.tolist()
+    [0, 1, 4, 9, 16, 25]
+    """
+    check_function(fn, "map_frame")
+    check_count("chunks", chunks)
+    check_count("workers", workers)
+    kind = kind_of(frame, "map_frame")
+    rows = kind.rows(frame)
+    with executor_for(executor, workers) as (pool, at_once):
+        parts = chunks or PARTS_A_WORKER * at_once
+        if by is not None:
+            return _map_groups(fn, kind, frame, by, parts, pool, progress)
+        places = bounds(rows, parts)
+        calls = ((fn, kind.block(frame, start, stop)) for start, stop in places)
+
+        def name(number: int, _error: BaseException) -> str:
+            start, stop = places[number]
+            return f"rows {start} to {stop - 1}" if stop > start else "the frame without rows"
+
+        results = run(pool, _call, calls, name, progress, len(places))
+
+    def result(number: int) -> Any:
+        start, stop = places[number]
+        return received(results[number], lambda: frame.iloc[start:stop])
+
+    return kind.join([result(number) for number in range(len(places))], None, None)
+
+
+def _map_groups(
+    fn: Callable[[Any], Any],
+    kind: Kind,
+    frame: Any,
+    by: Any,
+    tasks: int,
+    pool: Executor,
+    progress: Progress,
+) -> Any:
+    keys: list[Hashable] = []
+    groups: list[Any] = []
+    for key, group in kind.groups(frame, by):
+        keys.append(key)
+        groups.append(group)
+    if not groups:
+        raise ValueError("a frame without rows has no groups: there is nothing to call fn with")
+    places = list(_weighed(groups, tasks))
+    calls = ((fn, [packed(group) for group in groups[first:end]]) for first, end in places)
+
+    def name(number: int, error: BaseException) -> str:
+        first, end = places[number]
+        which = getattr(error, _MARK, 0 if end - first == 1 else None)
+        if which is None:
+            return f"one of the groups from {keys[first]!r} to {keys[end - 1]!r}"
+        return f"the group {keys[first + which]!r}"
+
+    results = run(pool, _call_each, calls, name, progress, len(places))
+    found = [result for each in results for result in each]
+    made = [
+        received(each, partial(groups.__getitem__, number)) for number, each in enumerate(found)
+    ]
+    return kind.join(made, keys, by)
+
+
+def _weighed(groups: list[Any], tasks: int) -> Iterator[tuple[int, int]]:
+    """Give runs of groups with about as many rows each."""
+    sizes = [max(1, _size(group)) for group in groups]
+    share = sum(sizes) / min(tasks, len(groups))
+    first, gathered = 0, 0
+    for number, size in enumerate(sizes, 1):
+        gathered += size
+        if gathered >= share or number == len(groups):
+            yield first, number
+            first, gathered = number, 0
+
+
+def _size(group: Any) -> int:
+    return len(group.buffer) if isinstance(group, ArrowTable) else len(group)
+
+
+def _call(fn: Callable[[Any], Any], part: Any) -> Any:
+    """Run in a worker."""
+    if isinstance(part, ArrowTable):
+        result = fn(part.open())
+        return ArrowTable(result) if type(result).__name__ == "Table" else result
+    part, texts = opened(part)
+    return packed(fn(part), texts)
+
+
+def _call_each(fn: Callable[[Any], Any], parts: list[Any]) -> list[Any]:
+    """Run in a worker."""
+    results = []
+    for number, part in enumerate(parts):
+        try:
+            results.append(_call(fn, part))
+        except Exception as error:
+            try:
+                setattr(error, _MARK, number)
+            except (AttributeError, TypeError):
+                pass  # Then it tells among which groups it is.
+            raise
+    return results

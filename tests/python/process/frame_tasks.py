@@ -1,0 +1,93 @@
+"""What the tests of frames call with parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+
+def with_double(part: Any) -> Any:
+    return part.assign(double=part["f"] * 2)
+
+
+def identity(part: Any) -> Any:
+    return part
+
+
+def first_column(part: Any) -> Any:
+    return part.iloc[:, 0]
+
+
+def even_rows(part: Any) -> Any:
+    return part[part["i"] % 2 == 0]
+
+
+def row_count(part: Any) -> int:
+    return len(part)
+
+
+def nothing(_part: Any) -> None:
+    return None
+
+
+def as_category(part: Any) -> Any:
+    return part.astype({"s": "category"})
+
+
+def write(part: Any) -> Any:
+    part.loc[:, "f"] = -1.0
+    return part
+
+
+def write_texts(part: Any) -> Any:
+    part.iloc[0, part.columns.get_loc("s")] = "changed"
+    return part
+
+
+def swap(part: Any) -> Any:
+    return part.rename(columns={"s": "other", "other": "s"})
+
+
+def only_texts(part: Any) -> Any:
+    return part[["s"]]
+
+
+def fail_at_five(part: Any) -> Any:
+    if (numpy.asarray(part["i"]) == 5).any():
+        raise ValueError("five is not wanted")
+    return part
+
+
+def frame_or_series(part: Any) -> Any:
+    return part if (part["i"] == 0).any() else part["i"]
+
+
+def double(value: Any) -> Any:
+    return value * 2
+
+
+def describe(row: Any) -> str:
+    return f"{row.name}: {row.dtype} {list(row)}"
+
+
+def sometimes(value: Any) -> Any:
+    """Return things of several kinds."""
+    kind = sum(map(ord, str(value))) % 5
+    return [1, 2.5, None, "text", True][kind]
+
+
+def pair(row: Any) -> Any:
+    import pandas
+
+    return pandas.Series({"first": row.iloc[0], "name": str(row.name)})
+
+
+def fail_at_seven(value: Any) -> Any:
+    if value == 7:
+        raise ValueError("seven is not wanted")
+    return value
+
+
+def plus(value: Any, other: Any, *, more: Any = 0) -> Any:
+    return value + other + more

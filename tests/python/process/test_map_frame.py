@@ -1,0 +1,451 @@
+"""`map_frame` and `apply`: the result is that of the same, one part after the other, here."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import frame_tasks as tasks
+import numpy
+import pandas
+import polars
+import polars.testing
+import pyarrow
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import raddle
+
+SETTINGS = settings(
+    max_examples=25,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with raddle.ProcessPoolExecutor(2) as executor:
+        yield executor
+
+
+def bounds(rows, parts):
+    parts = max(1, min(parts, rows))
+    edges = [rows * number // parts for number in range(parts + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(edges)]
+
+
+# generated frames
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
+
+
+def columns(rows):
+    def lists(values):
+        return st.lists(values, min_size=rows, max_size=rows)
+
+    numbers = st.integers(-(2**40), 2**40)
+    times = st.datetimes(
+        min_value=pandas.Timestamp(1990, 1, 1), max_value=pandas.Timestamp(2060, 1, 1)
+    )
+    return st.fixed_dictionaries(
+        {
+            "i": lists(numbers).map(lambda v: pandas.Series(v, dtype="int64")),
+            "f": lists(st.floats()).map(lambda v: pandas.Series(v, dtype="float64")),
+            "s": lists(TEXTS).map(lambda v: pandas.Series(v, dtype=object)),
+        },
+        optional={
+            "b": lists(st.booleans()).map(lambda v: pandas.Series(v, dtype=bool)),
+            "g": lists(st.floats(width=32)).map(lambda v: pandas.Series(v, dtype="float32")),
+            "n": lists(st.none() | numbers).map(lambda v: pandas.Series(v, dtype="Int64")),
+            "a": lists(TEXTS).map(lambda v: pandas.Series(v, dtype="string[pyarrow]")),
+            "c": lists(st.sampled_from("xyz")).map(
+                lambda v: pandas.Series(pandas.Categorical(v, categories=list("xyz"), ordered=True))
+            ),
+            "t": lists(times).map(
+                lambda v: pandas.Series(v, dtype="datetime64[ns]").dt.tz_localize("UTC")
+            ),
+            "z": lists(times).map(
+                lambda v: (
+                    pandas.Series(v, dtype="datetime64[ns]")
+                    .dt.tz_localize("UTC")
+                    .dt.tz_convert("Europe/Zurich")
+                )
+            ),
+            "m": lists(TEXTS | numbers | st.none()).map(lambda v: pandas.Series(v, dtype=object)),
+        },
+    )
+
+
+def indexes(rows):
+    labels = st.lists(st.integers(0, 3), min_size=rows, max_size=rows)
+    pairs = st.lists(st.tuples(st.integers(0, 2), TEXTS), min_size=rows, max_size=rows)
+    return st.one_of(
+        st.just(pandas.RangeIndex(rows)),
+        st.just(pandas.date_range("2020-01-01", periods=rows, freq="h", tz="UTC", name="when")),
+        labels.map(lambda v: pandas.Index(v, name="label", dtype="int64")),
+        pairs.map(
+            lambda v: (
+                pandas.MultiIndex.from_tuples(v or [], names=["one", "two"])
+                if v
+                else pandas.MultiIndex.from_arrays([[], []], names=["one", "two"])
+            )
+        ),
+    )
+
+
+@st.composite
+def frames(draw, min_rows=0):
+    rows = draw(st.integers(min_rows, 12))
+    frame = pandas.DataFrame(draw(columns(rows)))
+    frame.index = draw(indexes(rows))
+    return frame
+
+
+PANDAS_FUNCTIONS = [tasks.with_double, tasks.identity, tasks.first_column, tasks.even_rows]
+
+
+@SETTINGS
+@given(frame=frames(), chunks=st.integers(1, 5), fn=st.sampled_from(PANDAS_FUNCTIONS))
+def test_a_pandas_frame_is_mapped_as_its_parts_are_one_by_one(pool, frame, chunks, fn):
+    expected = [fn(frame.iloc[part]) for part in bounds(len(frame), chunks)]
+    expected = expected[0] if len(expected) == 1 else pandas.concat(expected)
+    result = raddle.map_frame(fn, frame, chunks=chunks, executor=pool)
+    assert type(result) is type(expected)
+    same = getattr(
+        pandas.testing, f"assert_{type(result).__name__.lower().replace('data', '')}_equal"
+    )
+    same(result, expected, check_freq=True, check_exact=True)
+    assert result.flags == expected.flags
+
+
+@SETTINGS
+@given(frame=frames(min_rows=1), by=st.sampled_from(["i", "s", ["i", "s"]]))
+def test_groups_of_a_pandas_frame_are_mapped_one_by_one(pool, frame, by):
+    groups = list(frame.reset_index(drop=True).groupby(by))
+    frame = frame.reset_index(drop=True)
+    result = raddle.map_frame(tasks.with_double, frame, by=by, executor=pool)
+    expected = pandas.concat([tasks.with_double(group) for _, group in groups])
+    pandas.testing.assert_frame_equal(result, expected)
+    counts = raddle.map_frame(tasks.row_count, frame, by=by, executor=pool)
+    pandas.testing.assert_series_equal(counts, frame.groupby(by).size(), check_index_type=False)
+
+
+@SETTINGS
+@given(
+    frame=frames(), axis=st.sampled_from([0, 1]), fn=st.sampled_from([tasks.describe, tasks.pair])
+)
+def test_apply_to_a_frame_is_that_of_pandas(pool, frame, axis, fn):
+    if fn is tasks.pair and axis == 0 and len(frame) == 0:
+        return
+    expected = frame.apply(fn, axis=axis)
+    result = raddle.apply(fn, frame, axis=axis, executor=pool)
+    assert type(result) is type(expected)
+    if isinstance(expected, pandas.Series):
+        pandas.testing.assert_series_equal(result, expected)
+    else:
+        pandas.testing.assert_frame_equal(result, expected)
+
+
+@SETTINGS
+@given(frame=frames(), fn=st.sampled_from([str, tasks.sometimes, type, tasks.identity]))
+def test_apply_to_each_column_is_that_of_pandas(pool, frame, fn):
+    for name in frame.columns:
+        expected = frame[name].apply(fn)
+        result = raddle.apply(fn, frame[name], executor=pool)
+        pandas.testing.assert_series_equal(result, expected)
+
+
+@SETTINGS
+@given(frame=frames(), chunks=st.integers(1, 5))
+def test_a_polars_frame_and_a_pyarrow_table_are_mapped_as_they_are(pool, frame, chunks):
+    table = pyarrow.Table.from_pandas(
+        frame.drop(columns="m", errors="ignore").reset_index(drop=True)
+    )
+    same = raddle.map_frame(tasks.identity, table, chunks=chunks, executor=pool)
+    # As of JSON: NaN is not equal to itself.
+    assert same.schema.equals(table.schema, check_metadata=True)
+    assert str(same.to_pylist()) == str(table.to_pylist())
+    polar = polars.from_arrow(table)
+    back = raddle.map_frame(tasks.identity, polar, chunks=chunks, executor=pool)
+    polars.testing.assert_frame_equal(back, polar)
+    column = raddle.map_frame(tasks.identity, polar["f"], chunks=chunks, executor=pool)
+    polars.testing.assert_series_equal(column, polar["f"])
+
+
+@SETTINGS
+@given(
+    shape=st.tuples(st.integers(0, 9), st.integers(1, 3)),
+    kind=st.sampled_from(["f8", "i4", "M8[s]", "U3", "?", "c16"]),
+    chunks=st.integers(1, 5),
+)
+def test_an_array_is_mapped_as_it_is(pool, shape, kind, chunks):
+    array = numpy.arange(numpy.prod(shape)).reshape(shape).astype(kind)
+    result = raddle.map_frame(tasks.identity, array, chunks=chunks, executor=pool)
+    assert (result.dtype, result.shape) == (array.dtype, array.shape)
+    assert result.tolist() == array.tolist()
+    column = raddle.map_frame(tasks.identity, array[:, 0], chunks=chunks, executor=pool)
+    assert column.tolist() == array[:, 0].tolist()
+
+
+# what fn returns
+
+
+def small(rows=10):
+    return pandas.DataFrame(
+        {"f": numpy.arange(float(rows)), "i": range(rows), "s": list("abcdefghij" * 9)[:rows]}
+    )
+
+
+def test_large_columns_arrive_whole(pool):
+    frame = pandas.DataFrame(numpy.arange(400_000.0).reshape(-1, 4), columns=list("fghi"))
+    result = raddle.map_frame(tasks.with_double, frame, chunks=3, executor=pool)
+    pandas.testing.assert_frame_equal(result, tasks.with_double(frame))
+
+
+def many_texts(rows=1000):
+    frame = small(10).iloc[[number % 10 for number in range(rows)]].reset_index(drop=True)
+    frame["i"] = range(rows)
+    frame["s"] = [f"row {number} \u00e4" for number in range(rows)]
+    frame.insert(1, "other", [f"{number}" for number in range(rows)])
+    return frame
+
+
+@pytest.mark.parametrize("fn", [*PANDAS_FUNCTIONS, tasks.write_texts, tasks.swap, tasks.only_texts])
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_columns_of_strings_are_as_the_function_leaves_them(pool, fn, chunks):
+    frame = many_texts()
+    result = raddle.map_frame(fn, frame, chunks=chunks, executor=pool)
+    expected = pandas.concat([fn(frame.iloc[part].copy()) for part in bounds(1000, chunks)])
+    assert type(result) is type(expected)
+    assert result.equals(expected)
+    if result.ndim == 2:
+        result.loc[:, "s"] = "written"
+    pandas.testing.assert_frame_equal(frame, many_texts())
+
+
+@pytest.mark.parametrize("odd", [None, float("nan"), 3, "\ud800", numpy.str_("text")])
+def test_a_column_with_something_else_among_strings_is_as_it_was(pool, odd):
+    frame = many_texts()
+    frame.loc[500, "s"] = odd
+    frame.columns = ["x", "x", "y", "x"]
+    result = raddle.map_frame(tasks.identity, frame, chunks=2, executor=pool)
+    pandas.testing.assert_frame_equal(result, frame)
+    assert type(result.iloc[500, 3]) is type(frame.iloc[500, 3])
+
+
+def test_columns_of_strings_in_groups_and_threads(pool):
+    frame = many_texts()
+    frame["k"] = [number // 200 for number in range(1000)]
+    result = raddle.map_frame(tasks.write_texts, frame, by="k", executor=pool)
+    groups = [group.copy() for _, group in frame.groupby("k")]
+    pandas.testing.assert_frame_equal(result, pandas.concat(map(tasks.write_texts, groups)))
+    with raddle.ThreadPoolExecutor(2) as threads:
+        result = raddle.map_frame(tasks.write_texts, frame, chunks=3, executor=threads)
+    parts = [frame.iloc[part].copy() for part in bounds(1000, 3)]
+    pandas.testing.assert_frame_equal(result, pandas.concat(map(tasks.write_texts, parts)))
+
+
+def test_single_values_make_a_series_or_an_array(pool):
+    counts = raddle.map_frame(tasks.row_count, small(), chunks=3, executor=pool)
+    pandas.testing.assert_series_equal(counts, pandas.Series([3, 3, 4]))
+    polar = raddle.map_frame(tasks.row_count, polars.from_pandas(small()), chunks=3, executor=pool)
+    polars.testing.assert_series_equal(polar, polars.Series([3, 3, 4]))
+    table = pyarrow.Table.from_pandas(small())
+    assert raddle.map_frame(tasks.row_count, table, chunks=3, executor=pool).to_pylist() == [
+        3,
+        3,
+        4,
+    ]
+    array = raddle.map_frame(tasks.row_count, numpy.arange(10), chunks=3, executor=pool)
+    assert array.tolist() == [3, 3, 4]
+
+
+def test_groups_of_the_other_libraries(pool):
+    frame = pandas.DataFrame({"k": [2, 1, 2, 1], "v": [1, 2, 3, 4]})
+    polar = raddle.map_frame(tasks.identity, polars.from_pandas(frame), by="k", executor=pool)
+    assert polar["v"].to_list() == [1, 3, 2, 4]
+    table = pyarrow.Table.from_pandas(frame)
+    assert raddle.map_frame(tasks.identity, table, by="k", executor=pool)["v"].to_pylist() == [
+        1,
+        3,
+        2,
+        4,
+    ]
+    both = raddle.map_frame(tasks.row_count, table, by=["k", "v"], executor=pool)
+    assert both.to_pylist() == [1, 1, 1, 1]
+    values = frame["v"].to_numpy()
+    array = raddle.map_frame(tasks.identity, values, by=frame["k"], executor=pool)
+    assert array.tolist() == [2, 4, 1, 3]
+
+
+def test_nothing_from_every_part_is_nothing(pool):
+    for frame in (small(), polars.from_pandas(small()), pyarrow.Table.from_pandas(small())):
+        assert raddle.map_frame(tasks.nothing, frame, executor=pool) is None
+    assert raddle.map_frame(tasks.nothing, numpy.arange(3), executor=pool) is None
+
+
+def test_categories_found_in_each_part_are_those_found_in_all(pool):
+    result = raddle.map_frame(tasks.as_category, small(), chunks=4, executor=pool)
+    pandas.testing.assert_frame_equal(result, tasks.as_category(small()))
+
+
+def test_a_part_is_the_functions_own(pool):
+    frame = small()
+    result = raddle.map_frame(tasks.write, frame, chunks=2, executor=pool)
+    assert set(result["f"]) == {-1.0}
+    pandas.testing.assert_frame_equal(frame, small())
+
+
+def test_a_lambda_and_a_pool_of_its_own():
+    result = raddle.map_frame(lambda part: part["f"] + 1, small(), workers=1)
+    pandas.testing.assert_series_equal(result, small()["f"] + 1)
+
+
+def test_progress_is_told_in_order(pool):
+    told = []
+    raddle.map_frame(
+        tasks.identity, small(), chunks=3, executor=pool, progress=lambda *step: told.append(step)
+    )
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_threads_of_another_executor_do_as_well():
+    with raddle.ThreadPoolExecutor(2) as executor:
+        result = raddle.map_frame(tasks.with_double, small(), executor=executor)
+        assert raddle.apply(tasks.double, small()["f"], executor=executor).sum() == 90
+    pandas.testing.assert_frame_equal(result, tasks.with_double(small()))
+
+
+def test_further_arguments_of_apply(pool):
+    keywords = {"args": (1,), "kwargs": {"more": 2}}
+    result = raddle.apply(tasks.plus, small()["f"], executor=pool, **keywords)
+    pandas.testing.assert_series_equal(result, small()["f"].apply(tasks.plus, args=(1,), more=2))
+    result = raddle.apply(tasks.plus, small()[["f", "i"]], executor=pool, **keywords)
+    expected = small()[["f", "i"]].apply(tasks.plus, args=(1,), more=2)
+    pandas.testing.assert_frame_equal(result, expected)
+
+
+@pytest.mark.parametrize("result_type", [None, "expand", "reduce"])
+def test_apply_expands_as_pandas_does(pool, result_type):
+    def both(row):
+        return [row["f"], row["i"]]
+
+    result = raddle.apply(both, small(), axis=1, result_type=result_type, executor=pool)
+    expected = small().apply(both, axis=1, result_type=result_type)
+    (
+        pandas.testing.assert_frame_equal
+        if expected.ndim == 2
+        else pandas.testing.assert_series_equal
+    )(result, expected)
+
+
+@pytest.mark.parametrize("fn", [numpy.sqrt, "sum", len], ids=str)
+def test_what_pandas_does_in_another_way_it_does_here(pool, fn):
+    frame = small()[["f", "i"]]
+    result, expected = raddle.apply(fn, frame, executor=pool), frame.apply(fn)
+    assert result.equals(expected)
+    categories = small()["s"].astype("category")
+    result = raddle.apply(str.upper, categories, executor=pool)
+    pandas.testing.assert_series_equal(result, categories.apply(str.upper))
+
+
+# errors
+
+
+def error_of(call):
+    with pytest.raises(ValueError, match="not wanted") as caught:
+        call()
+    return str(caught.value.__cause__)
+
+
+def test_an_error_names_its_rows(pool):
+    for frame in (small(), polars.from_pandas(small()), pyarrow.Table.from_pandas(small())):
+        told = error_of(
+            lambda: raddle.map_frame(tasks.fail_at_five, frame, chunks=5, executor=pool)
+        )
+        assert "raised by the function in rows 4 to 5" in told
+        assert "fail_at_five" in told
+
+
+def test_an_error_names_its_group(pool):
+    told = error_of(lambda: raddle.map_frame(tasks.fail_at_five, small(), by="s", executor=pool))
+    assert "raised by the function in the group 'f'" in told
+
+
+def test_an_error_of_apply_names_its_rows(pool):
+    told = error_of(lambda: raddle.apply(tasks.fail_at_seven, small()["i"], executor=pool))
+    assert "raised by the function in elements 7 to 7" in told or "in elements 6 to 7" in told
+
+
+def test_after_an_error_nothing_more_is_begun():
+    begun, go_on = [], threading.Event()
+
+    def fail(part):
+        begun.append(part)
+        if len(begun) == 1:
+            raise ValueError("the first")
+        go_on.wait(60)
+
+    with raddle.ThreadPoolExecutor(1) as executor:
+        with pytest.raises(ValueError, match="the first"):
+            raddle.map_frame(fail, numpy.arange(1000), chunks=1000, executor=executor)
+        go_on.set()
+    assert len(begun) <= 2
+
+
+def test_results_that_do_not_go_together_are_told(pool):
+    with pytest.raises(TypeError, match="DataFrame for one and Series for another"):
+        raddle.map_frame(tasks.frame_or_series, small(), chunks=2, executor=pool)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: raddle.map_frame(len, [1, 2]), "a DataFrame or Series of pandas"),
+        (lambda: raddle.map_frame(3, small()), "takes a function first"),
+        (lambda: raddle.map_frame(len, small(), chunks=0), "chunks= must be >= 1"),
+        (lambda: raddle.map_frame(len, small(), chunks=1.5), "chunks= must be an int"),
+        (lambda: raddle.map_frame(len, small(), executor=3), "must be an executor"),
+        (lambda: raddle.map_frame(len, numpy.array(3)), "no rows"),
+        (lambda: raddle.map_frame(len, numpy.arange(3), by=[1]), "one key for each"),
+        (lambda: raddle.map_frame(len, small(0), by="i"), "no groups"),
+        (lambda: raddle.apply(len, numpy.arange(3)), "map_frame"),
+        (lambda: raddle.apply(len, small(), axis=2), "axis="),
+        (lambda: raddle.apply(len, small(), axis=1, result_type="broadcast"), "result_type="),
+    ],
+)
+def test_bad_arguments_are_told_at_the_call(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+def test_workers_are_for_a_pool_of_its_own(pool):
+    with pytest.raises(ValueError, match="workers="):
+        raddle.map_frame(len, small(), executor=pool, workers=2)
+
+
+def test_the_package_loads_none_of_the_libraries(run_python):
+    loaded = run_python(
+        "import sys, raddle\n"
+        "with raddle.ProcessPoolExecutor(1) as pool:\n"
+        "    pool.submit(len, b'x' * 1_000_000).result()\n"
+        "raddle.map_frame, raddle.apply\n"
+        "print({'numpy', 'pandas', 'polars', 'pyarrow'} & set(sys.modules))"
+    )
+    assert loaded.strip() == "set()"
+
+
+@pytest.fixture
+def run_python():
+    import subprocess
+    import sys
+
+    def run(program):
+        return subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout
+
+    return run
