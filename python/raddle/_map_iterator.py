@@ -10,17 +10,22 @@ is drawn by one thread at a time: the calling one, or its watch while that is in
 from __future__ import annotations
 
 import concurrent.futures as cf
+import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from . import _native
+from . import (
+    _native,
+    _start,  # noqa: F401  # its hook at exit is to be registered before the one of this module
+)
 from ._machine import machine
 from ._map_examine import Examiner
 from ._map_options import MapOptions
-from ._map_pool import Attempt, Done, Failed, ProcessRunner, Runner, ThreadRunner
+from ._map_pool import Attempt, Done, Failed, ProcessRunner, Runner, ThreadRunner, forsake_left
 from ._travel import CannotTravel, add_note, obstacle
 
 if TYPE_CHECKING:
@@ -208,7 +213,7 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
     def _loop(self) -> list[Any]:
         """Work on some items in this thread."""
         if not self._is_auto:
-            return self._run_batch(64 if self._options.deadline is None else 1)
+            return self._run_batch(1)
         if self._examiner.wants_item:
             return self._examined()
         limit, budget = self._plain_share()
@@ -351,10 +356,12 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
 
     def _threads(self, workers: int) -> ThreadRunner:
         timeout = self._options.policy.task_timeout
+        _live.add(self)
         return ThreadRunner(self._called, self._takes_tuples, workers, timeout)
 
     def _processes(self, workers: int) -> ProcessRunner:
         policy = self._options.policy
+        _live.add(self)
         return ProcessRunner(
             self._called,
             self._takes_tuples,
@@ -602,6 +609,7 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         if self._is_closed:
             return
         self._is_closed = self._has_ended = True
+        _live.discard(self)
         self._count()
         for chunk in self._pending:
             if chunk.future is not None:
@@ -647,6 +655,22 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         # As a generator: what has not begun is cancelled.
         if getattr(self, "_is_closed", True) is False:
             self.close()
+
+
+#: Maps that have had workers and are not at their end.
+_live: weakref.WeakSet[MapIterator[Any]] = weakref.WeakSet()
+
+
+def _end_interrupted() -> None:
+    """End the maps that a Ctrl-C has left in the middle, before the interpreter waits for them."""
+    if issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt):
+        for one in list(_live):
+            one._stop(KeyboardInterrupt())
+        forsake_left()
+
+
+# After the pools' own, which are loaded here, so that it is called before theirs.
+threading._register_atexit(_end_interrupted)  # type: ignore[attr-defined]
 
 
 def _named(error: BaseException, item: tuple[Any, ...] | None, index: int) -> BaseException:

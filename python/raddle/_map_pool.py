@@ -161,6 +161,16 @@ class Runner:
         self.close()
 
 
+#: Pools of maps that were closed while their threads still ran.
+_left: list[Any] = []
+
+
+def forsake_left() -> None:
+    """Give up the threads of maps that were closed: after a Ctrl-C nobody waits for them."""
+    for pool in _left:
+        pool.forsake()
+
+
 class ThreadRunner(Runner):
     """Has items worked on by threads of its own."""
 
@@ -181,6 +191,9 @@ class ThreadRunner(Runner):
 
     def close(self) -> None:
         self.executor.shutdown(wait=False, cancel_futures=True)
+        pool = self.executor._pool()
+        # The second figure is how many tasks run.
+        _left[:] = [one for one in (*_left, pool) if one.statistics()[1] > 0]
 
     def end(self) -> None:
         self.close()

@@ -6,6 +6,9 @@ import functools
 import itertools
 import logging
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -429,6 +432,32 @@ def test_a_move_is_logged(caplog):
     with caplog.at_level(logging.INFO, "raddle.map"):
         list(raddle.map(nap, [0.02] * 30))
     assert any("threads to take" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_an_interrupt_leaves_at_once(how):
+    program = f"""
+import os, time
+import raddle
+def nap(n):
+    time.sleep(0.02 if n < 5 else 600)
+    return n
+for n in raddle.map(nap, range(100), how={how!r}, workers=2, chunksize=1):
+    os.write(1, b"%d\\n" % n)
+"""
+    running = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with running:
+        try:
+            # When these have come, the next is on its way, and does not end by itself.
+            for n in range(5):
+                assert running.stdout.readline() == b"%d\n" % n
+            running.send_signal(signal.SIGINT)
+            _, errors = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert b"KeyboardInterrupt" in errors
 
 
 # --- What cannot travel ----------------------------------------------------------------------
