@@ -174,7 +174,10 @@ impl Arena {
 
     /// The segment in use that begins at this place.
     pub fn find(&self, offset: u64) -> Option<Segment> {
-        self.state.lock().live.get(&offset)?.upgrade().map(Segment)
+        // A child of a fork may look at results of its parent, but not wait for threads that it has not got.
+        let is_forked = self.generation != os::fork_generation();
+        let state = if is_forked { self.state.try_lock()? } else { self.state.lock() };
+        state.live.get(&offset)?.upgrade().map(Segment)
     }
 
     /// Gives back the memory that is kept for segments to come.
