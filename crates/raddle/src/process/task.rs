@@ -26,6 +26,15 @@ pub trait SendJob: Job {
 }
 
 impl<J: SendJob> Task<J> {
+    /// Puts the job back, unless the task has been cancelled meanwhile: then it holds nothing any more.
+    fn arm_again(&self, job: J) {
+        self.arm(job, None);
+        // Looked up afterwards: whoever cancels it later finds the job there.
+        if self.is_over(0) {
+            drop(self.take_job());
+        }
+    }
+
     fn outcome_of(ending: Ending) -> J::Outcome {
         match ending {
             Ending::Reply(reply) => J::outcome(reply),
@@ -49,10 +58,8 @@ impl<J: SendJob> Remote for Task<J> {
         let encoded = job.encode();
         match encoded {
             Ok(parcel) => {
-                // It is asked whether to try again, unless it has been cancelled meanwhile.
-                if !self.is_over(0) {
-                    self.arm(job, None);
-                }
+                // It is asked whether to try again.
+                self.arm_again(job);
                 Ok(parcel)
             }
             Err(outcome) => {
@@ -88,7 +95,7 @@ impl<J: SendJob> Remote for Task<J> {
         let outcome = Self::outcome_of(ending.clone());
         let wants_more = job.wants_retry(&outcome);
         drop(outcome);
-        self.arm(job, None);
+        self.arm_again(job);
         wants_more
     }
 
