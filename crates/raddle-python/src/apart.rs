@@ -21,16 +21,18 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyo3::{ffi, intern};
 
-use raddle::process::arena::{Arena, ProgramArena, Segment};
+use raddle::process::arena::{Arena, ProgramArena, Segment, View};
 use raddle::process::lease::Lender;
 
 use crate::decode::Unreadable;
 use crate::layout::Damaged;
-use crate::segment_buffer::{Access, Content, Seen, SegmentBuffer};
+use crate::segment_buffer::{Access, Content, Seen, SegmentBuffer, has_room_to_map};
 
 /// What is smaller goes with the rest. 64 KB pass through a ring in about the time that it takes to ask for a segment, to
 /// map it and to let it go.
 pub(crate) const LEAST_APART: usize = 1 << 16;
+/// What is shorter is copied out of its segment: to map it and to let it go costs as much, and a process has not many mappings.
+const LEAST_MAPPED: u64 = 1 << 20;
 /// Parts begin at multiples of it: the width of the widest vector registers.
 const ALIGNMENT: u64 = 64;
 
@@ -268,22 +270,33 @@ impl Apart {
             Self::Nowhere => Err(BROKEN.into()),
             Self::Program(arena) => {
                 let segment = arena.find(offset).ok_or(BROKEN)?;
-                let content = match segment.view(total) {
-                    Ok(view) => Content::Mapped(view),
-                    Err(error) => copied(&error, total, |place| segment.read(0, place))?,
-                };
-                Ok(Seen::new(content, offset, Some(segment)))
+                let read = |place: &mut [u8]| segment.read(0, place);
+                let content = Self::content(total, read, || segment.view(total))?;
+                Ok(Seen::of_program(content, segment))
             }
             Self::Worker(side) => {
                 let arena = side.arena();
-                let content = match arena.view(offset, total) {
-                    Ok(view) => Content::Mapped(view),
-                    Err(error) => copied(&error, total, |place| arena.read(offset, place))?,
-                };
+                let read = |place: &mut [u8]| arena.read(offset, place);
+                let content = Self::content(total, read, || arena.view(offset, total))?;
                 drop(arena);
-                Ok(Seen::new(content, offset, None))
+                Ok(Seen::of_worker(content, offset))
             }
         }
+    }
+
+    /// What lies in a segment: mapped, unless it is so short that a copy costs no more, or there are many mappings.
+    fn content(
+        total: u64,
+        read: impl FnOnce(&mut [u8]) -> std::io::Result<()>,
+        map: impl FnOnce() -> std::io::Result<View>,
+    ) -> Result<Content, Unreadable> {
+        if total < LEAST_MAPPED || !has_room_to_map() {
+            return copied("", total, read);
+        }
+        map().map(Content::mapped).or_else(|error| match error.kind() {
+            std::io::ErrorKind::InvalidInput => Err(BROKEN.into()),
+            _ => copied(&format!(": {error}"), total, read),
+        })
     }
 
     fn read<'py>(
@@ -316,18 +329,11 @@ fn text_length(length: u64) -> Result<isize, Damaged> {
 }
 
 /// A copy of what could not be mapped, for want of mappings: a process has some ten thousands.
-fn copied(
-    error: &std::io::Error,
-    total: u64,
-    read: impl FnOnce(&mut [u8]) -> std::io::Result<()>,
-) -> Result<Content, Unreadable> {
-    if error.kind() == std::io::ErrorKind::InvalidInput {
-        return Err(BROKEN.into());
-    }
+fn copied(why: &str, total: u64, read: impl FnOnce(&mut [u8]) -> std::io::Result<()>) -> Result<Content, Unreadable> {
     let mut bytes = Vec::new();
     let count = usize::try_from(total).unwrap_or(usize::MAX);
     if bytes.try_reserve_exact(count).is_err() {
-        let message = format!("there is no memory for the {total} bytes of a call or a result: {error}");
+        let message = format!("there is no memory for the {total} bytes of a call or a result{why}");
         return Err(PyMemoryError::new_err(message).into());
     }
     bytes.resize(count, 0);

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_int;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::ffi;
@@ -17,11 +18,38 @@ use raddle::os::fork_generation;
 use raddle::process::arena::{Arena, Segment, View};
 use raddle::process::worker::Holdings;
 
+/// The most views that are mapped at a time. The system gives a process 65,530 mappings unless it is told otherwise, a segment
+/// may have two, and where there are none left no memory can be had at all.
+const MOST_MAPPED: usize = 1 << 14;
+
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether one more view may be mapped.
+pub(crate) fn has_room_to_map() -> bool {
+    MAPPED.load(Relaxed) < MOST_MAPPED
+}
+
+/// Counts the views that are mapped.
+pub(crate) struct Counted(View);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        MAPPED.fetch_sub(1, Relaxed);
+    }
+}
+
 /// What lies in a segment, as it is seen.
 pub(crate) enum Content {
-    Mapped(View),
-    /// Where the system had no room for one more mapping. It is written through views, so it is no longer looked at here.
+    Mapped(Counted),
+    /// It is written through views, so it is no longer looked at here.
     Copied(Vec<Cell<u8>>),
+}
+
+impl Content {
+    pub(crate) fn mapped(view: View) -> Self {
+        MAPPED.fetch_add(1, Relaxed);
+        Self::Mapped(Counted(view))
+    }
 }
 
 // SAFETY: it gives out an address alone, and any thread may drop it.
@@ -30,14 +58,14 @@ unsafe impl Sync for Content {}
 impl Content {
     fn start(&self) -> NonNull<u8> {
         match self {
-            Self::Mapped(view) => view.start(),
+            Self::Mapped(Counted(view)) => view.start(),
             Self::Copied(bytes) => NonNull::from(&bytes[..]).cast(),
         }
     }
 
     fn len(&self) -> usize {
         match self {
-            Self::Mapped(view) => view.len(),
+            Self::Mapped(Counted(view)) => view.len(),
             Self::Copied(bytes) => bytes.len(),
         }
     }
@@ -46,24 +74,38 @@ impl Content {
 /// A view of a segment that somebody uses.
 pub(crate) struct Seen {
     content: Content,
-    offset: u64,
     generation: u32,
-    /// In the program: it is free when the last view is gone.
-    segment: Option<Segment>,
+    holds: Holds,
+}
+
+/// What a view keeps from being used anew.
+enum Holds {
+    /// What has been copied keeps nothing.
+    Nothing,
+    /// The program's own segment, which is free when the last view is gone.
+    Own { _segment: Segment },
+    /// A segment of another process, by its place.
+    Borrowed(u64),
 }
 
 impl Seen {
-    pub(crate) fn new(content: Content, offset: u64, segment: Option<Segment>) -> Self {
-        let seen = Self { content, offset, generation: fork_generation(), segment };
-        if seen.is_borrowed() {
-            views().note_made(offset);
-        }
-        seen
+    pub(crate) fn of_program(content: Content, segment: Segment) -> Self {
+        let holds = match content {
+            Content::Mapped(_) => Holds::Own { _segment: segment },
+            Content::Copied(_) => Holds::Nothing,
+        };
+        Self { content, generation: fork_generation(), holds }
     }
 
-    /// Whether the segment is another process's.
-    fn is_borrowed(&self) -> bool {
-        self.segment.is_none()
+    pub(crate) fn of_worker(content: Content, place: u64) -> Self {
+        let holds = match content {
+            Content::Mapped(_) => {
+                views().note_made(place);
+                Holds::Borrowed(place)
+            }
+            Content::Copied(_) => Holds::Nothing,
+        };
+        Self { content, generation: fork_generation(), holds }
     }
 
     /// Where a part begins, if it lies within.
@@ -79,8 +121,10 @@ impl Seen {
 
 impl Drop for Seen {
     fn drop(&mut self) {
-        if self.is_borrowed() && self.generation == fork_generation() {
-            views().note_dropped(self.offset);
+        if let Holds::Borrowed(place) = self.holds
+            && self.generation == fork_generation()
+        {
+            views().note_dropped(place);
         }
     }
 }

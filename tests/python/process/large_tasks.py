@@ -29,6 +29,10 @@ def double(values: Any) -> Any:
     return values * 2
 
 
+def ones(count: int) -> Any:
+    return numpy.ones(count)
+
+
 def total(values: Any) -> float:
     return float(values.sum())
 
