@@ -23,10 +23,12 @@ from benchmarks.process_tasks import right_sum
 WORKERS = 2
 FORKSERVER = "concurrent.futures, forkserver"
 THREADS = "threads"
+#: The least for a program whose workers are forked by a process that has nothing of its state.
+FLOOR = "two interpreters"
 PEERS = (FUTURES, POOL, LOKY, JOBLIB, MPIRE)
 MAPPING = (RADDLE, *PEERS)
 SUBMITTING = (RADDLE, FUTURES, POOL, LOKY, MPIRE)
-COLUMNS = (*MAPPING, FORKSERVER, NO_SPIN, SILENT, THREADS, PLAIN)
+COLUMNS = (*MAPPING, FORKSERVER, NO_SPIN, SILENT, THREADS, FLOOR, PLAIN)
 
 #: The tasks of one call, so that a call takes tenths of a second in each contender.
 COUNTS = {RADDLE: 100_000, FUTURES: 2_000, POOL: 8_000, LOKY: 2_000, JOBLIB: 2_000, MPIRE: 4_000}
@@ -95,6 +97,7 @@ OPENINGS = {
     LOKY: "from loky import ProcessPoolExecutor",
     JOBLIB: "from joblib import Parallel, delayed",
     MPIRE: "from mpire import WorkerPool",
+    FLOOR: "import concurrent.futures\nimport os\nimport sys",
     PLAIN: "",
 }
 BODIES = {
@@ -113,6 +116,11 @@ BODIES = {
     MPIRE: """\
     with WorkerPool({workers}, start_method="fork") as pool:
         return pool.map({function}, {items}, chunk_size=1)
+""",
+    FLOOR: """\
+    command = [sys.executable, "-c", ""]
+    os.waitpid(os.posix_spawn(command[0], command, os.environ), 0)
+    return [{function}(item) for item in {items}]
 """,
     PLAIN: "    return [{function}(item) for item in {items}]\n",
 }
@@ -197,7 +205,9 @@ SPINNING = (
 )
 STARTING = (
     "The function is the built-in abs. Interpreter, import, pool, tasks and end are in it. Plain "
-    "Python: the same without a pool."
+    "Python: the same without a pool. Two interpreters: concurrent.futures is loaded, for its "
+    "classes, and then a second interpreter is started that does nothing; a program whose workers "
+    "are started by such a process cannot take less."
 )
 OWN_FUNCTION = "The same program with a function of its own, which raddle and loky send by value."
 WHOLE_SUMS = (
@@ -208,7 +218,7 @@ ONLY_SUMS = "The pools are open and warm: what is left is the computing."
 
 AT_LEAST_POOL = Target(5, peers=[POOL])
 COLD_START = Target(1.6, 2.5, [FUTURES], further=[Target(3, peers=[FORKSERVER])])
-STARTERS = (RADDLE, FUTURES, FORKSERVER, POOL, LOKY, JOBLIB, MPIRE, PLAIN)
+STARTERS = (RADDLE, FUTURES, FORKSERVER, POOL, LOKY, JOBLIB, MPIRE, FLOOR, PLAIN)
 WITHOUT_LOSS = Target(1, peers=[FUTURES], further=[Target(1 / 1.1, peers=[NO_SPIN])])
 KINDS = {"dict": "dicts of 3 entries", "dataclass": "dataclasses", "text": "strings of 1 KB"}
 
