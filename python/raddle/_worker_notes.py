@@ -24,11 +24,17 @@ STANDARD = frozenset(
     "funcName created msecs relativeCreated thread threadName processName process taskName".split()
 )
 
+#: What `marshal` writes as it is. Of other types it writes those with a buffer as bare bytes.
+_PLAIN = frozenset({str, int, float, bool, type(None), bytes, complex})
+_GROUPS = frozenset({tuple, list, set, frozenset})
+#: What is nested deeper, in itself perhaps, goes as text or pickle.
+_DEEPEST = 20
+
 #: The levels that the program has told, before `logging` is loaded, and those in force.
 _levels: bytes | None = None
 _named: set[str] = set()
-#: How many attributes a record has that nobody has added to.
-_usual_length = 0
+#: The attributes of a record that nobody has added to.
+_usual_names: tuple[str, ...] = ()
 #: Handlers that the worker was forked with: the program has them too.
 _inherited: set[int] = set()
 _inherited_handlers: list[object] = []
@@ -51,8 +57,8 @@ def follow_logging(logging: ModuleType, *, is_forked: bool = False) -> None:
         _inherited.update(map(id, handlers))
         # They must not come to be others'.
         _inherited_handlers.extend(handlers)
-    global _usual_length
-    _usual_length = len(logging.LogRecord("", 0, "", 0, "", None, None).__dict__)
+    global _usual_names
+    _usual_names = tuple(logging.LogRecord("", 0, "", 0, "", None, None).__dict__)
     _configure_on_wish_alone(logging)
     logging.Logger.callHandlers = _call_handlers
     if _levels is not None:
@@ -129,13 +135,36 @@ def _tell_record(record: LogRecord, start: str) -> None:
         exception = _pack_exception(fields)
     try:
         # Most have what each has, in the same order: then the values alone say it.
-        packed = tuple(fields.values()) if len(fields) == _usual_length else fields
+        is_usual = tuple(fields) == _usual_names
+        packed = tuple(fields.values()) if is_usual else fields
+        if not (_is_plain(record.msg) and _is_plain(record.args)):
+            raise ValueError
+        if not is_usual and not all(map(_is_plain, fields.values())):
+            raise ValueError
         note = marshal.dumps((0, start, packed, exception, None))
-    except ValueError:
+    except (ValueError, RuntimeError):
+        # Or another thread changes it just now.
         fields, more = _plain_fields(record, fields)
-        note = marshal.dumps((0, start, fields, exception, more))
+        note = marshal.dumps((0, str(start), fields, exception, more))
     if not _native.tell(note):
         _show(record)
+
+
+def _is_plain(value: object, depth: int = 0) -> bool:
+    """Tell whether `marshal` gives this value back as it is."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if depth > _DEEPEST:
+        return False
+    if kind in _GROUPS:
+        return all(_is_plain(each, depth + 1) for each in value)  # type: ignore[attr-defined]
+    if kind is dict:
+        items: Any = value
+        return all(
+            _is_plain(each, depth + 1) and _is_plain(items[each], depth + 1) for each in items
+        )
+    return False
 
 
 def _show(record: LogRecord) -> None:
@@ -173,17 +202,27 @@ def _plain_fields(
     for name, value in fields.items():
         if name in ("msg", "args"):
             continue
-        try:
-            marshal.dumps(value)
-            plain[name] = value
-        except ValueError:
-            pickle = None if name in STANDARD else _pickled(value)
-            if pickle is None:
-                plain[name] = _text_of(value)
-            else:
-                more[name] = pickle
+        if name in STANDARD:
+            plain[name] = _standard(value)
+            continue
+        # Whole, so that nobody changes it meanwhile, if it can be; plain values are the same then.
+        pickle = _pickled(value)
+        if pickle is None:
+            plain[str(name)] = _text_of(value)
+        else:
+            more[str(name)] = pickle
     plain["msg"], plain["args"] = _message_of(record)
     return plain, more
+
+
+def _standard(value: object) -> object:
+    """Make the value of a standard attribute plain: of a level that is an enumeration, say."""
+    if _is_plain(value):
+        return value
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind.__str__(value) if kind is str else kind(value)
+    return _text_of(value)
 
 
 def _message_of(record: LogRecord) -> tuple[str, tuple[object, ...] | None]:

@@ -396,20 +396,25 @@ impl Open {
             return Err(self.refusal(py, &SubmitError::ShutDown));
         }
         let levels = LEVELS.load(Relaxed);
-        if self.levels.load(Relaxed) != levels && self.levels.swap(levels, Relaxed) != levels {
-            self.announce_levels(py)?;
-        }
-        Ok(())
+        if self.levels.load(Relaxed) != levels { self.announce_levels(py, levels) } else { Ok(()) }
     }
 
     /// Tells the workers from which levels on log records are wanted.
     #[cold]
-    fn announce_levels(&self, py: Python<'_>) -> PyResult<()> {
-        let levels: Option<Vec<u8>> = Names::of_processes(py).levels.call0(py)?.extract(py)?;
-        if let Some(levels) = levels {
-            self.pool.announce(Bytes::from(levels));
+    fn announce_levels(&self, py: Python<'_>, mut change: u64) -> PyResult<()> {
+        loop {
+            let levels: Option<Vec<u8>> = Names::of_processes(py).levels.call0(py)?.extract(py)?;
+            if let Some(levels) = levels {
+                self.pool.announce(Bytes::from(levels));
+            }
+            // Only now: another thread that submits meanwhile must not take them to be announced.
+            self.levels.store(change, Relaxed);
+            let now = LEVELS.load(Relaxed);
+            // Whoever has announced what is old by now, perhaps after somebody else, announces again.
+            if std::mem::replace(&mut change, now) == now {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Refuses a call before anything of it is pickled; tells how many bytes wait to be sent.

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -71,7 +71,13 @@ pub(crate) fn serve(
 }
 
 /// By what this worker tells its program things, once it serves.
-static TOLD_BY: OnceLock<(Notes, Arc<File>)> = OnceLock::new();
+///
+/// Taken with the interpreter held, and never for longer than that: so no fork finds it taken.
+static TOLD_BY: Mutex<Option<(Notes, Arc<File>)>> = Mutex::new(None);
+
+fn told_by() -> MutexGuard<'static, Option<(Notes, Arc<File>)>> {
+    TOLD_BY.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn ring(mut bell: &File) -> std::io::Result<usize> {
     bell.write(&1_u64.to_ne_bytes())
@@ -80,9 +86,9 @@ fn ring(mut bell: &File) -> std::io::Result<usize> {
 /// Tells the program something, in the order of the calls; False: this process serves no program.
 #[pyfunction]
 pub(crate) fn tell(py: Python<'_>, note: PyBackedBytes) -> bool {
-    let Some((notes, bell)) = TOLD_BY.get() else { return false };
+    let Some((notes, bell)) = told_by().clone() else { return false };
     // While there is no room others go on.
-    py.detach(|| notes.tell(&note, || drop(ring(bell))))
+    py.detach(|| notes.tell(&note, || drop(ring(&bell))))
 }
 
 pub(crate) struct PythonHandler<'a, 'py> {
@@ -110,8 +116,9 @@ enum Definition {
 impl Handler for PythonHandler<'_, '_> {
     fn connect(&mut self, notes: Notes) {
         if let Some(bell) = &self.bell {
-            // A process serves one seat in its life.
-            let _ = TOLD_BY.set((notes, Arc::clone(bell)));
+            // What a fork of a worker has inherited is the other's.
+            let before = told_by().replace((notes, Arc::clone(bell)));
+            drop(before);
         }
     }
 

@@ -34,6 +34,29 @@ def log(level: int, message: str, *args: Any) -> None:
     _logger().log(level, message, *args)
 
 
+def log_arrays() -> None:
+    import array
+
+    import numpy
+
+    number, several = numpy.float64(0.5), numpy.array([1, 2])
+    extra = {"loss": number, "several": several, "raw": array.array("b", [1, 2])}
+    _logger().warning("loss %.3f of %s in %s", number, several, bytearray(b"ab"), extra=extra)
+
+
+def log_from_fork(messages: list[str]) -> None:
+    """Log from the workers of a pool that a worker has made by a fork."""
+    import logging
+    import multiprocessing
+
+    from raddle import ProcessPoolExecutor
+
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        for message in messages:
+            pool.submit(log, logging.WARNING, message).result()
+
+
 def info(message: str) -> None:
     _logger().info(message)
 

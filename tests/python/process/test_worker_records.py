@@ -2,6 +2,7 @@
 
 import logging
 import logging.config
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import warnings
 import process_tasks as tasks
 import pytest
 import record_tasks
+
+from raddle import ProcessPoolExecutor
 
 SECONDS = 60
 
@@ -86,6 +89,23 @@ def test_extra_fields_arrive_whatever_they_are(make_default, caplog):
     assert record.point == record_tasks.Point(1, 2)
     assert record.lock.startswith("<unlocked _thread.lock")
     assert record.getMessage() == "at Point(x=1, y=2)"
+
+
+def test_numbers_and_arrays_of_numpy_arrive_as_they_are(make_default, caplog):
+    make_default(1).submit(record_tasks.log_arrays).result()
+    record = caplog.records[-1]
+    assert record.getMessage() == "loss 0.500 of [1 2] in bytearray(b'ab')"
+    assert (type(record.loss).__name__, record.loss) == ("float64", 0.5)
+    assert (record.several.tolist(), record.raw.tolist()) == ([1, 2], [1, 2])
+
+
+@pytest.mark.parametrize("way", ["default", "fork"])
+def test_records_of_pools_that_workers_fork_arrive(pools, caplog, way):
+    context = multiprocessing.get_context("fork") if way == "fork" else None
+    pools.append(ProcessPoolExecutor(1, mp_context=context))
+    messages = [f"message {number}" for number in range(20)]
+    pools[0].submit(record_tasks.log_from_fork, messages).result()
+    assert [record.getMessage() for record in caplog.records] == messages
 
 
 def test_an_exception_arrives_with_its_traceback_in_words(make_default, caplog):

@@ -90,7 +90,8 @@ impl Notes {
         }
         drop(producer);
         let last = shared.rung.load(Relaxed);
-        if before.saturating_sub(last) >= QUIET.as_nanos() as u64 {
+        // By the time after the writing, which may have taken long: the program may have stopped looking meanwhile.
+        if os::monotonic_nanoseconds().saturating_sub(last) >= QUIET.as_nanos() as u64 {
             shared.rung.store(before, Relaxed);
             ring();
         }

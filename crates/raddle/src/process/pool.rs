@@ -356,7 +356,9 @@ impl ProcessPool {
             self.settling.fetch_add(count, SeqCst);
             let is_idle = crew.phase != Phase::Open && crew.outstanding() == 0;
             let must_look = crew.has_behind && !std::mem::replace(&mut crew.is_looked_after, true);
-            (came, count, hired || crew.wants_encoding || must_look || is_idle || has_orders)
+            // The supervisor comes to its orders anyway.
+            let must_tell = has_orders && !self.is_current();
+            (came, count, hired || crew.wants_encoding || must_look || is_idle || must_tell)
         };
         drop(spent);
         if is_supervisor_wanted {

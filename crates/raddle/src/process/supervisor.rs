@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::crew::{Crew, DeadWorker, Doom, LONG, Process, Spent, Worker};
 use super::launcher::{Exit, Started};
-use super::notes;
+use super::notes::{self, Note};
 use super::pool::{Order, ProcessPool};
 use super::remote::{Call, Ending};
 use crate::error::{Death, Failure, LostTask};
@@ -29,6 +29,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_ALONE: Duration = Duration::from_millis(100);
 /// While there are tasks, the supervisor looks this often in any case: a task may have written over a doorbell.
 const SLOW_LOOK: Duration = Duration::from_secs(1);
+/// After so long with the handlers of what workers tell, time limits and starts are seen to in between.
+const SLICE: Duration = Duration::from_millis(5);
+/// So many notes are handed over in one go at most.
+const MOST_NOTES: usize = 64;
 /// How many workers may die in a row before one is ready. A guess: a worker that cannot start fails each time.
 const FAILED_STARTS: u32 = 3;
 /// The same for those that are killed, which somebody may do from outside; or the system, for want of memory.
@@ -59,6 +63,8 @@ struct Watch {
     readied: u64,
     /// The last slow look.
     looked: Option<Instant>,
+    /// When to look again because workers have told something: they do not ring for more of it at once.
+    look_at: Option<Instant>,
 }
 
 impl Watch {
@@ -68,6 +74,14 @@ impl Watch {
         let count = if was_killed { &mut self.killed_starts } else { &mut self.failed_starts };
         *count += 1;
         self.failed_starts >= FAILED_STARTS || self.killed_starts >= KILLED_STARTS
+    }
+
+    /// The time until notes are looked for, if they are. It is kept until it has come, whatever wakes the supervisor before.
+    fn next_note(&mut self) -> Option<Duration> {
+        let rest = self.look_at?.saturating_duration_since(Instant::now());
+        // Whoever is told that it has come looks.
+        self.look_at.take_if(|_| rest.is_zero());
+        Some(rest)
     }
 }
 
@@ -87,13 +101,14 @@ impl ProcessPool {
             let next_look = self.free_waiting(&mut watch);
             let next_memory = self.end_outgrown();
             let next_idle = self.dismiss_idle();
-            let has_told = self.carry_out_orders().then_some(notes::LOOK);
-            let must_encode = self.encode_next();
+            self.carry_out_orders(Some(&mut watch));
+            // Encoding drains, which may leave orders.
+            let is_due = self.encode_next() || !self.orders.lock().is_empty();
             if self.has_closed() {
                 break;
             }
-            let tick = self.watch(drained).into_iter().chain(must_encode.then_some(Duration::ZERO)).min();
-            let next = [tick, next_limit, next_look, next_memory, next_idle, has_told];
+            let tick = self.watch(drained).into_iter().chain(is_due.then_some(Duration::ZERO)).min();
+            let next = [tick, next_limit, next_look, next_memory, next_idle, watch.next_note()];
             ended = self.sleep(next.into_iter().flatten().min());
         }
         self.launcher.close();
@@ -219,7 +234,9 @@ impl ProcessPool {
         self.drain();
         if self.untold.load(SeqCst) > 0 {
             // Before its last task is known to have failed.
-            self.carry_out_orders();
+            // Without a look at limits, which are not for one that is dead.
+            self.carry_out_orders(None);
+            watch.look_at = Some(Instant::now() + notes::LOOK);
         }
         // It may have died between its last word and the ring for it.
         self.shake();
@@ -271,7 +288,7 @@ impl ProcessPool {
     fn consider(&self, death: &Death, doom: Option<&Doom>, is_in_order: bool, is_ready: bool, watch: &mut Watch) {
         let readied = self.crew.lock().readied;
         if readied > watch.readied {
-            *watch = Watch { readied, looked: watch.looked, ..Watch::default() };
+            *watch = Watch { readied, looked: watch.looked, look_at: watch.look_at, ..Watch::default() };
         }
         // One that needs more memory than it may have before it is ready needs it each time.
         let code = match doom {
@@ -345,27 +362,53 @@ impl ProcessPool {
         Some(pause.filter(|pause| !pause.is_zero()).map_or(look, |pause| look.min(pause)))
     }
 
-    /// Whether workers have told something: they do not ring for more of it at once.
-    fn carry_out_orders(&self) -> bool {
-        let mut has_told = false;
+    /// With a watch, limits and starts are seen to between the notes of workers.
+    fn carry_out_orders(&self, mut watch: Option<&mut Watch>) {
+        let mut tended = Instant::now();
         loop {
             let orders = std::mem::take(&mut *self.orders.lock());
             if orders.is_empty() {
-                return has_told;
+                return;
             }
             for order in orders {
                 match order {
                     Order::Call(callback) => future::call(callback),
                     Order::Judge(call, ending) => self.judge(call, ending),
                     Order::Tell(notes) => {
-                        has_told = true;
-                        self.launcher.hear(notes);
+                        self.hear(notes, watch.as_deref_mut(), &mut tended);
                         self.untold.fetch_sub(1, SeqCst);
                     }
                     Order::Settle(came) => self.settle(came),
                 }
             }
         }
+    }
+
+    /// Tells notes in slices, for the handlers are the user's, and may take their time.
+    fn hear(&self, notes: Vec<Note>, mut watch: Option<&mut Watch>, tended: &mut Instant) {
+        let mut most = MOST_NOTES / 8;
+        let mut rest = notes.into_iter();
+        while rest.len() > 0 {
+            let begun = Instant::now();
+            self.launcher.hear(rest.by_ref().take(most).collect());
+            most = if begun.elapsed() > SLICE / 2 { (most / 2).max(1) } else { (most * 2).min(MOST_NOTES) };
+            if let Some(watch) = watch.as_deref_mut() {
+                watch.look_at = Some(Instant::now() + notes::LOOK);
+                if tended.elapsed() >= SLICE {
+                    self.tend(watch);
+                    *tended = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// What cannot wait for slow handlers. Nothing is buried here, for that comes after what the dead have told.
+    fn tend(&self, watch: &mut Watch) {
+        // What has come has not overrun; it is told after what is being told.
+        self.drain();
+        let _ = self.end_overrun();
+        let _ = self.end_outgrown();
+        self.start_ordered(watch);
     }
 
     fn judge(&self, mut call: Call, ending: Ending) {
