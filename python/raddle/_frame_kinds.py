@@ -188,6 +188,14 @@ class ArrowTable:
         return pyarrow.ipc.open_stream(self.buffer).read_all()
 
 
+_NAN = float("nan")
+
+
+def _one_nan(key: Any) -> Any:
+    """Return the same object for every NaN, which a dict then finds again."""
+    return _NAN if isinstance(key, float) and key != key else key
+
+
 class _PyArrow:
     def rows(self, frame: Any) -> int:
         return int(frame.num_rows)
@@ -199,7 +207,7 @@ class _PyArrow:
         names = [by] if isinstance(by, str) else list(by)
         places: dict[Any, list[int]] = {}
         for place, key in enumerate(zip(*(frame[name].to_pylist() for name in names), strict=True)):
-            places.setdefault(key, []).append(place)
+            places.setdefault(tuple(map(_one_nan, key)), []).append(place)
         for key, rows in places.items():
             yield key[0] if isinstance(by, str) else key, ArrowTable(frame.take(rows))
 
@@ -240,8 +248,10 @@ class _NumPy:
                 f"by= must have one key for each of the {len(frame)} rows of the array, "
                 f"not the shape {keys.shape}"
             )
-        for key in numpy.unique(keys):
-            yield key.item(), frame[keys == key]
+        # By the inverse: a NaN is equal to no key.
+        distinct, which = numpy.unique(keys, return_inverse=True)
+        for number, key in enumerate(distinct.tolist()):
+            yield key, frame[which == number]
 
     def join(self, results: list[Any], keys: Sequence[Hashable] | None, by: Any) -> Any:
         import numpy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +85,11 @@ def map_frame(
     rows = kind.rows(frame)
     with executor_for(executor, workers) as (pool, at_once):
         parts = chunks or PARTS_A_WORKER * at_once
+        source = _own_source(frame, pool)
         if by is not None:
-            return _map_groups(fn, kind, frame, by, parts, pool, progress)
+            return _map_groups(fn, kind, source, by, parts, pool, progress)
         places = bounds(rows, parts)
-        calls = ((fn, kind.block(frame, start, stop)) for start, stop in places)
+        calls = ((fn, kind.block(source, start, stop)) for start, stop in places)
 
         def name(number: int, _error: BaseException) -> str:
             start, stop = places[number]
@@ -101,6 +102,14 @@ def map_frame(
         return received(results[number], lambda: frame.iloc[start:stop])
 
     return kind.join([result(number) for number in range(len(places))], None, None)
+
+
+def _own_source(frame: Any, pool: Executor) -> Any:
+    """Return what parts are taken of: in threads a copy, so that what `fn` writes is its own."""
+    executor = getattr(pool, "_executor", pool)
+    if isinstance(executor, ThreadPoolExecutor) and hasattr(frame, "copy"):
+        return frame.copy()
+    return frame
 
 
 def _map_groups(

@@ -449,3 +449,25 @@ def run_python():
         ).stdout
 
     return run
+
+
+def test_rows_whose_key_is_nan_are_a_group(pool):
+    keys = numpy.array([1.0, numpy.nan, 1.0, numpy.nan, 2.0])
+    counts = raddle.map_frame(len, numpy.arange(5.0), by=keys, executor=pool)
+    assert counts.tolist() == [2, 1, 2]
+    table = pyarrow.table({"key": keys, "value": range(5)})
+    assert raddle.map_frame(len, table, by="key", executor=pool).to_pylist() == [2, 2, 1]
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_what_threads_write_is_not_the_callers(chunks):
+    def write(part):
+        part *= 2
+        return part
+
+    array, frame = numpy.arange(6), pandas.DataFrame({"a": range(6)})
+    with raddle.ThreadPoolExecutor(2) as threads:
+        doubled = raddle.map_frame(write, array, chunks=chunks, executor=threads)
+        frames = raddle.map_frame(write, frame, chunks=chunks, executor=threads.options(label="x"))
+    assert array.tolist() == frame["a"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert doubled.tolist() == frames["a"].tolist() == [0, 2, 4, 6, 8, 10]
