@@ -114,7 +114,7 @@ class Template:
     def end(self) -> None:
         """End the process, and with it every worker that is left."""
         try:
-            if self._pid:
+            if self._pid and self._process >= 0:
                 _native.signal_process(self._process, _signal.SIGKILL)
                 os.waitpid(self._pid, 0)
         except (ProcessLookupError, ChildProcessError):

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from start_remote import KINDS, Crew, changed, obey
 
-from raddle import _launch, _launch_template, _native
+from raddle import _launch, _launch_template, _native, _template_process
 from raddle._budget import SHARE, THREAD_VARIABLES
 
 Make = Callable[..., Crew]
@@ -619,3 +619,11 @@ def test_an_interpreter_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(OSError, match=r"\(/bin/false, pid \d+\) has ended"):
         launcher.start(0, 0)
     launcher.close()
+
+
+def test_a_template_may_be_ended_twice() -> None:
+    template = _template_process.Template()
+    template.end()
+    template.end()
+    with pytest.raises(_template_process.TemplateEnded):
+        template.ask("reap", 1)
