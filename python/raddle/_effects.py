@@ -37,6 +37,11 @@ _DROPS = {"POP_TOP": 1, "LIST_APPEND": 1, "SET_ADD": 1, "MAP_ADD": 2, "LIST_EXTE
           "JUMP_IF_TRUE_OR_POP": 1, "JUMP_IF_FALSE_OR_POP": 1, "PRINT_EXPR": 1}  # fmt: skip
 
 
+#: By these a function guards what several threads change.
+_LOCK_MODULES = frozenset(("_thread", "threading", "multiprocessing", "raddle"))
+_LOCKS = frozenset(("lock", "rlock", "semaphore", "boundedsemaphore", "condition", "counter"))
+
+
 class _Unknown:
     """Stands for an object that only a call will bring."""
 
@@ -214,11 +219,9 @@ class _Walk:
         return self._note(Origin("global", name, frame.names[name]))
 
     def _note(self, origin: Origin) -> Origin:
-        name = type(origin.value).__name__.lower()
-        self._effects.has_locks |= any(word in name for word in ("lock", "semaphore", "condition"))
-        self._effects.has_locks |= name in ("counter", "queue") and "raddle" in str(
-            type(origin.value)
-        )
+        kind = type(origin.value)
+        module = kind.__module__.partition(".")[0]
+        self._effects.has_locks |= module in _LOCK_MODULES and kind.__name__.lower() in _LOCKS
         return origin
 
     def _reach(self, label: str, space: Any, key: Any) -> None:

@@ -492,7 +492,9 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         runner = self._runner
         while runner is not None and not self._has_ended and self._error is None:
             size = self._options.chunksize or self._choice.chunk(runner.workers)
-            if self._options.policy.task_timeout is not None:
+            # What cannot be sent, or dies, costs a whole chunk: that must be no item but its own.
+            goes_on = runner.way == "processes" and self._options.on_error != "raise"
+            if goes_on or self._options.policy.task_timeout is not None:
                 size = 1
             room = runner.workers * (4 if size > 1 or runner.way == "processes" else 2)
             if self._options.buffersize is not None:
@@ -502,6 +504,9 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
                 return
             start = self._drawn
             items, error = self._draw(size)
+            if error is not None and not isinstance(error, Exception):
+                # A Ctrl-C while the input waits is for now, not for when all results are there.
+                raise error
             if error is not None:
                 self._fail(error, None, start + len(items))
             self._has_ended |= len(items) < size
@@ -536,7 +541,7 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         for item in items:
             try:
                 results.append(self._call(item))
-            except BaseException as error:
+            except Exception as error:
                 self._counted = self._begun
                 return Done(results, error, 0.0, 0.0)
         self._counted = self._begun

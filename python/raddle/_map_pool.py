@@ -186,7 +186,9 @@ class ThreadRunner(Runner):
     ) -> None:
         from ._threads import ThreadPoolExecutor
 
-        pool = ThreadPoolExecutor(workers, "raddle.map", task_timeout=task_timeout)
+        pool = ThreadPoolExecutor(
+            workers, "raddle.map", task_timeout=task_timeout, inherit_context=True
+        )
         super().__init__(function, takes_tuples, workers, pool)
 
     def close(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import itertools
 import logging
+import os
 import random
 import signal
 import subprocess
@@ -547,3 +549,40 @@ def test_advice_says_before_what_cannot_travel():
 def test_advice_on_nothing_is_to_do_nothing():
     advice = raddle.advise(square, [])
     assert (advice.how, advice.sampled) == ("sequential", 0)
+
+
+def die_or_give(number):
+    if number == 17:
+        os._exit(3)
+    return threading.Lock() if number == 5 else number
+
+
+def test_what_cannot_travel_or_dies_costs_no_other_item():
+    results = raddle.map(die_or_give, range(40), how="processes", chunksize=10, on_error="skip")
+    assert list(results) == [number for number in range(40) if number not in (5, 17)]
+
+
+def test_only_locks_are_taken_for_locks():
+    class Clock:
+        def now(self):
+            return 0
+
+    clock, total = Clock(), [0]
+
+    def add(number):
+        clock.now()
+        before = total[0]
+        time.sleep(0.001)
+        total[0] = before + 1
+
+    with raddle.map(add, range(200)) as results:
+        list(results)
+        assert "now threads" not in results.report()
+    assert total == [200]
+
+
+def test_threads_have_the_context_of_the_caller():
+    variable = contextvars.ContextVar("variable", default=0)
+    variable.set(5)
+    seen = set(raddle.map(lambda _: variable.get(), range(50), how="threads"))
+    assert seen == {5}
