@@ -456,7 +456,8 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             item = (chunk.items[count],) if count < len(chunk.items) else None
             self._fail(done.error, item, chunk.start + count)
         self._choice.count_done(count)
-        if count:
+        # What was called here in place of a worker was not measured.
+        if count and done.wall > 0:
             self._choice.observe(count, done.wall, done.busy)
         if self._is_auto and self._error is None and chunk.runner is self._runner:
             self._look_again(count)
