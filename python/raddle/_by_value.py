@@ -18,9 +18,7 @@ from types import FunctionType, ModuleType
 from . import _main_globals, _native
 from ._pickling import (
     PROTOCOL,
-    extra_reducers,
     is_importable_module,
-    modules_with_reducers,
     reducers,
 )
 from ._reductions import Cached, reduce_cached, table, with_slots
@@ -42,14 +40,9 @@ def dumps_by_value(
     """Pickle a value with the definitions of what it needs of ``__main__`` and other modules.
 
     A worker does not send back what came from the program. `plain` is what the C pickler made of
-    the value, if it could, and what that names: it will do if nothing in it is to be pickled in
-    another way.
+    the value, if it could and nothing in it is to be pickled in another way, and what that names.
     """
     strangers: set[str] = set()
-    if plain is not None:
-        special = modules_with_reducers(extra_reducers() or {})
-        if not {module for module, _ in plain[1]}.isdisjoint(special):
-            plain = None
     while True:
         before = len(strangers)
         try:

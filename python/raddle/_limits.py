@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
@@ -32,17 +31,3 @@ def check_memory_limit(value: Any) -> int:
     if not 0 < limit < 1 << 63:
         raise ValueError(f"memory_limit must be greater than 0 bytes, not {value!r}")
     return limit
-
-
-def check_idle_timeout(value: Any) -> float:
-    """Return a time in seconds.
-
-    >>> check_idle_timeout(30)
-    30.0
-    """
-    if isinstance(value, bool) or not hasattr(type(value), "__float__"):
-        raise TypeError(f"idle_timeout must be a number of seconds or None, not {value!r}")
-    seconds = float(value)
-    if math.isnan(seconds) or seconds <= 0:
-        raise ValueError(f"idle_timeout must be greater than 0 seconds, not {value!r}")
-    return seconds

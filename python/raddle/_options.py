@@ -43,13 +43,20 @@ def make_policy(base: Policy, task_timeout: Any, retries: Any, retry_on: Any, la
 
 
 def _check_timeout(value: Any) -> float | None:
-    if value is None:
-        return None
+    return None if value is None else check_seconds("task_timeout", value)
+
+
+def check_seconds(name: str, value: Any) -> float:
+    """Return a time in seconds that was given under this name.
+
+    >>> check_seconds("idle_timeout", 30)
+    30.0
+    """
     if isinstance(value, bool) or not hasattr(type(value), "__float__"):
-        raise TypeError(f"task_timeout must be a number of seconds or None, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
     seconds = float(value)
     if math.isnan(seconds) or seconds <= 0:
-        raise ValueError(f"task_timeout must be greater than 0 seconds, not {value!r}")
+        raise ValueError(f"{name} must be greater than 0 seconds, not {value!r}")
     return seconds
 
 

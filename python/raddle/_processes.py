@@ -15,6 +15,7 @@ from ._options import (
     check_initializer,
     check_map,
     check_max_workers,
+    check_seconds,
     make_policy,
 )
 from ._process_bind import bind
@@ -442,11 +443,11 @@ class ProcessExecutorView(_native.ProcessView, _ProcessExecutor):
 def _check_limits(memory: object, idle: object) -> tuple[int | None, float | None]:
     if memory is None and idle is None:
         return None, None
-    from ._limits import check_idle_timeout, check_memory_limit
+    from ._limits import check_memory_limit
 
     return (
         None if memory is None else check_memory_limit(memory),
-        None if idle is None else check_idle_timeout(idle),
+        None if idle is None else check_seconds("idle_timeout", idle),
     )
 
 

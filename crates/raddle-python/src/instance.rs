@@ -75,7 +75,7 @@ impl Pickling {
         let py = value.py();
         let class = value.get_type();
         let Some(name) = self.plain_name(&class)? else { return Ok(false) };
-        if self.reducers.has_own(&class)? || !self.find_loaded(py, &name)?.is_some_and(|found| found.is(&class)) {
+        if self.reducers.has_own(&class)? || !self.is_at(&class, &name.module, &name.name) {
             return Ok(false);
         }
         let attributes = value.getattr(intern!(py, "__dict__"))?;
@@ -123,12 +123,6 @@ impl Pickling {
         Ok(name)
     }
 
-    /// What this process finds under the name, if the module is loaded.
-    fn find_loaded<'py>(&self, py: Python<'py>, name: &ClassName) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(module) = self.modules.bind(py).get_item(&name.module)? else { return Ok(None) };
-        module.getattr_opt(&name.name)
-    }
-
     /// Makes an object again, as unpickling does.
     pub(crate) fn load_instance<'py>(
         &self,
@@ -174,7 +168,7 @@ impl Pickling {
                 name
             }
         };
-        if let Some(class) = self.find_loaded(py, &name)? {
+        if let Some(class) = self.find_loaded(py, &name.module, &name.name)? {
             return Ok(class);
         }
         // An error is that of the import, or that of the attribute.

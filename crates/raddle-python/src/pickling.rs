@@ -98,8 +98,18 @@ impl Pickling {
     /// Whether the function is what this process finds there.
     pub(crate) fn is_at(&self, function: &Bound<'_, PyAny>, module: &Py<PyString>, name: &Py<PyString>) -> bool {
         let py = function.py();
-        let found = self.modules.bind(py).get_item(module).ok().flatten().map(|module| module.getattr(name));
-        found.is_some_and(|found| found.is_ok_and(|found| found.is(function)))
+        matches!(self.find_loaded(py, module, name), Ok(Some(found)) if found.is(function))
+    }
+
+    /// What this process finds under a name without dots, if the module is loaded.
+    pub(crate) fn find_loaded<'py>(
+        &self,
+        py: Python<'py>,
+        module: &Py<PyString>,
+        name: &Py<PyString>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(module) = self.modules.bind(py).get_item(module)? else { return Ok(None) };
+        module.getattr_opt(name)
     }
 
     /// A pickle that the other process can read.
@@ -195,8 +205,13 @@ impl Pickling {
                 if named.is_empty() || self.is_readable(py, &named)? {
                     return Ok(bytes);
                 }
-                let named = named.into_pyobject(py)?;
-                if had_buffers() { None } else { Some((bytes, named)) }
+                // What `multiprocessing` pickles in its own way is not done with yet.
+                if had_buffers() || self.reducers.has_some_of(py, &named)? {
+                    None
+                } else {
+                    let named = named.into_pyobject(py)?;
+                    Some((bytes, named))
+                }
             }
             Err(error) if self.may_be_by_value(py, &error) => {
                 had_buffers();

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from gates import Gate
+from process_holdings import arena_in_use
 from process_pools import OURS, POOLS, UNBREAKABLE, MakePool, make_process_pool
 
 
@@ -78,3 +79,11 @@ def make_unbreakable(request: pytest.FixtureRequest, pools: list[Any]) -> MakePo
 def make_default(pools: list[Any]) -> MakePool:
     """Makes pools of raddle as most programs do."""
     return _maker("raddle", pools)
+
+
+@pytest.fixture
+def nothing_stays_in_the_arena() -> Iterator[None]:
+    """Fail a test after which something still holds memory for large data."""
+    before = arena_in_use()
+    yield
+    assert arena_in_use() == before

@@ -9,6 +9,14 @@ import gc
 import os
 from pathlib import Path
 
+from raddle import _native
+
+
+def arena_in_use() -> int:
+    """Bytes of this process's arena that something still holds."""
+    gc.collect()
+    return _native.arena_usage()[0]
+
 
 def children() -> set[int]:
     """The processes that this one has started and that are there, ended ones included."""

@@ -6,7 +6,6 @@ and a result that is the caller's alone.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import pickle
@@ -18,6 +17,7 @@ from pathlib import Path
 import large_tasks as tasks
 import numpy
 import pytest
+from process_holdings import arena_in_use
 
 from raddle import ProcessPoolExecutor, WorkerDied, _native, wait
 
@@ -25,16 +25,7 @@ LARGE = tasks.LARGE
 COUNT = LARGE // 8
 
 
-def in_use():
-    gc.collect()
-    return _native.arena_usage()[0]
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_in_use():
-    before = in_use()
-    yield
-    assert in_use() == before
+pytestmark = pytest.mark.usefixtures("nothing_stays_in_the_arena")
 
 
 @pytest.fixture
@@ -162,7 +153,7 @@ def test_an_argument_that_a_worker_keeps_stays_as_it_was(make_default):
         assert pool.submit(tasks.total, numpy.full(COUNT, float(number))).result() == COUNT * number
     half = COUNT // 2
     assert pool.submit(tasks.kept_sums).result() == [half, 2 * half, 3 * half]
-    assert in_use() > 0
+    assert arena_in_use() > 0
     pool.submit(tasks.forget).result()
     # The worker tells when it next has nothing to do, or at the next reply.
     pool.submit(tasks.forget).result()
@@ -171,7 +162,7 @@ def test_an_argument_that_a_worker_keeps_stays_as_it_was(make_default):
 def test_what_a_worker_kept_is_free_when_the_worker_is_gone(make_default):
     pool = make_default(1)
     pool.submit(tasks.keep, numpy.ones(COUNT)).result()
-    assert in_use() > 0
+    assert arena_in_use() > 0
     assert isinstance(pool.submit(tasks.die, 1).exception(), WorkerDied)
     assert pool.submit(tasks.kept_sums).result() == []
 
@@ -191,7 +182,7 @@ def test_a_result_lives_as_long_as_a_view_of_it(make_default):
     for number in range(20):
         assert pool.submit(tasks.make, number).result().sum() == COUNT * number
     assert view.tolist() == [[3.0] * 5]
-    assert in_use() >= LARGE
+    assert arena_in_use() >= LARGE
 
 
 def test_results_outlive_their_pool(make_default):
@@ -264,7 +255,7 @@ def test_a_full_arena_costs_time_and_no_result(make_default, small_arena):
     pool = make_default(2)
     futures = [pool.submit(tasks.make, number) for number in range(20)]
     wait(futures)
-    assert in_use() <= small_arena
+    assert arena_in_use() <= small_arena
     assert [future.result().sum() for future in futures] == [COUNT * n for n in range(20)]
     kept = [pool.submit(tasks.double, numpy.full(COUNT, 1.0)).result() for _ in range(20)]
     assert [values.sum() for values in kept] == [2 * COUNT] * 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import pickle
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import large_tasks as tasks
 import numpy
 import pytest
+from process_holdings import arena_in_use
 
 import raddle
 from raddle import _native
@@ -18,16 +18,7 @@ from raddle import _native
 COUNT = tasks.LARGE // 8
 
 
-def in_use():
-    gc.collect()
-    return _native.arena_usage()[0]
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_in_use():
-    before = in_use()
-    yield
-    assert in_use() == before
+pytestmark = pytest.mark.usefixtures("nothing_stays_in_the_arena")
 
 
 def is_writable(values):
@@ -58,10 +49,10 @@ def test_it_may_lie_within_something_else(make_default):
 
 def test_all_tasks_have_the_same_memory(make_default):
     shared = raddle.share(numpy.ones(COUNT))
-    before = in_use()
+    before = arena_in_use()
     pool = make_default(2)
     futures = [pool.submit(tasks.total, shared) for _ in range(50)]
-    assert in_use() == before
+    assert arena_in_use() == before
     assert [future.result() for future in futures] == [COUNT] * 50
 
 
