@@ -113,15 +113,33 @@ def log_to(name: str, path: str) -> None:
     logging.getLogger(NAME).warning("by the library")
 
 
-def log_many(count: int, end: str) -> int:
+def log_many(count: int, end: str, level: int = 20) -> int:
     logger = _logger()
     for number in range(count):
-        logger.info("record %d", number)
+        logger.log(level, "record %d", number)
     if end == "is killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if end == "leaves":
         os._exit(0)
     return os.getpid()
+
+
+def log_and_count(path: str, count: int, size: int) -> None:
+    """Log records of a size, and say in a file how many they are by now."""
+    import mmap
+
+    logger, text = _logger(), "x" * size
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 8) as counter:
+        for number in range(count):
+            counter[:8] = (number + 1).to_bytes(8, "little")
+            logger.warning("record %d %s", number, text)
+
+
+def log_long(count: int, size: int) -> int:
+    text = "x" * size
+    for number in range(count):
+        _logger().warning("record %d %s", number, text)
+    return count
 
 
 def log_in_threads(threads: int, count: int) -> None:
