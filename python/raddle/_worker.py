@@ -10,7 +10,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
-from . import _imports, _native
+from . import _announced, _imports, _native
 from ._setup import Setup, process_name
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
@@ -59,6 +59,7 @@ def catch_notes(*, is_forked: bool = False) -> None:
     def show(warnings: ModuleType) -> None:
         # A program that shows them in a way of its own is asked again there.
         warnings.showwarning = _show_warning  # type: ignore[attr-defined]
+        _announced.begin_with_filters(warnings)
 
     _imports.after_import("logging", follow)
     _imports.after_import("warnings", show)

@@ -329,10 +329,10 @@ struct Live {
     levels: Arc<AtomicU64>,
 }
 
-/// Counts the changes of the program's log levels.
+/// Counts the changes of the program's log levels and filters of warnings.
 static LEVELS: AtomicU64 = AtomicU64::new(1);
 
-/// Notes that log levels have changed: workers are told before their next task.
+/// Notes that log levels, or filters of warnings, have changed: workers are told before their next task.
 #[pyfunction]
 pub(crate) fn note_levels() {
     LEVELS.fetch_add(1, Relaxed);
@@ -420,13 +420,13 @@ impl Open {
         if self.levels.load(Relaxed) != levels { self.announce_levels(py, levels) } else { Ok(()) }
     }
 
-    /// Tells the workers from which levels on log records are wanted.
+    /// Tells the workers from which levels on log records are wanted, and which warnings are.
     #[cold]
     fn announce_levels(&self, py: Python<'_>, mut change: u64) -> PyResult<()> {
         loop {
-            let levels: Option<Vec<u8>> = Names::of_processes(py).levels.call0(py)?.extract(py)?;
-            if let Some(levels) = levels {
-                self.pool.announce(Bytes::from(levels));
+            let said: Option<Vec<u8>> = Names::of_processes(py).announcement.call0(py)?.extract(py)?;
+            if let Some(said) = said {
+                self.pool.announce(Bytes::from(said));
             }
             // Only now: another thread that submits meanwhile must not take them to be announced.
             self.levels.store(change, Relaxed);

@@ -71,6 +71,43 @@ def log_by_module(message: str) -> None:
     logging.info(message)
 
 
+def configure_here(path: str) -> list[str]:
+    """Configure as programs do at the top of a module; the handlers that there are then."""
+    import logging
+
+    logging.basicConfig(filename=path, level=logging.DEBUG)
+    return [type(handler).__name__ for handler in logging.root.handlers]
+
+
+def set_levels(root: int, disabled: int) -> None:
+    import logging
+
+    logging.root.setLevel(root)
+    logging.disable(disabled)
+
+
+def levels() -> tuple[int, int, int]:
+    import logging
+
+    return logging.root.level, logging.root.manager.disable, _logger().level
+
+
+def filters() -> list[tuple[Any, ...]]:
+    """The filters of warnings, in words."""
+
+    def text(matcher: Any) -> Any:
+        return getattr(matcher, "pattern", matcher)
+
+    return [
+        (action, text(message), category.__name__, text(module), line)
+        for action, message, category, module, line in warnings.filters
+    ]
+
+
+def ignore(category: type[Warning]) -> None:
+    warnings.simplefilter("ignore", category)
+
+
 def is_enabled(level: int) -> bool:
     enabled: bool = _logger().isEnabledFor(level)
     return enabled
@@ -102,7 +139,8 @@ def log_with(handlers: list[Any]) -> None:
 def configure(path: str) -> None:
     import logging
 
-    logging.basicConfig(filename=path, format="%(message)s")
+    # The program has handlers: there it would do nothing without.
+    logging.basicConfig(filename=path, format="%(message)s", force=True)
 
 
 def log_to(name: str, path: str) -> None:
@@ -178,3 +216,7 @@ def warn(message: str, category: type[Warning]) -> None:
 
 def evaluate(expression: str) -> Any:
     return eval(expression, {"sys": sys, "os": os})
+
+
+def load(module: str) -> None:
+    __import__(module)

@@ -336,8 +336,7 @@ def test_the_stack_of_a_fault_is_logged(make_unbreakable, caplog):
 def test_a_warning_reaches_the_program(make_ours):
     pool = make_ours(1)
     with warnings.catch_warnings():
-        # What is forked inherits the filters, and to fork a program with threads is worth a
-        # warning of its own.
+        # To fork a program with threads is worth a warning of its own.
         warnings.simplefilter("always")
         pool.submit(abs, 1).result()
     with pytest.warns(UserWarning, match="of the task") as caught:
@@ -355,12 +354,12 @@ def test_the_filters_of_the_program_decide(make_default):
     assert caught == []
 
 
-def test_a_warning_that_the_program_makes_an_error_is_shown(make_default):
-    with warnings.catch_warnings(record=True) as caught:
+def test_a_warning_that_the_program_makes_an_error_is_one_in_the_task(make_default):
+    pool = make_default(1)
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pool = make_default(1)
-        pool.submit(record_tasks.warn, "an error here", UserWarning).result()
-    assert [str(one.message) for one in caught] == ["an error here"]
+        error = pool.submit(record_tasks.warn, "an error", record_tasks.OwnWarning).exception()
+    assert (type(error), str(error)) == (record_tasks.OwnWarning, "an error")
 
 
 # prints

@@ -506,6 +506,10 @@ impl Crew {
 
     /// Says something to all workers, those to come too; it takes the place of what was said before.
     pub(crate) fn announce(&mut self, bytes: Bytes) {
+        // What was changed and changed back.
+        if self.announced.as_ref() == Some(&bytes) {
+            return;
+        }
         for worker in self.workers_mut().filter(|worker| !worker.is_leaving) {
             if let Err(corrupt) = worker.link.define(ANNOUNCEMENT, bytes.clone()) {
                 worker.condemn(corrupt);
