@@ -6,15 +6,11 @@ all the rest of a pool's start: so they are loaded when the first is needed.
 
 from __future__ import annotations
 
-import sys
-
 from . import _native
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ._notes import Told
     from ._process_errors import BrokenProcessPool, WorkerDied
 

@@ -157,6 +157,7 @@ def run_process(
 ) -> None:
     """Serve as a process of `multiprocessing`, which sees to everything else."""
     _ignore_interrupts()
+    _print_whole_lines(is_forked)
     _native.end_with(program)
     _catch_faults(stack.take())
     _differ()
@@ -168,6 +169,13 @@ def run_process(
     code = serve(*shared, call, variables, by_value=by_value)
     if code:
         sys.exit(code)
+
+
+def _print_whole_lines(is_forked: bool) -> None:
+    """Have a process of `multiprocessing` print as the template's do."""
+    from ._worker_streams import write_whole_lines
+
+    write_whole_lines(is_forked=is_forked)
 
 
 def _keep_to(budget: Budget, seat: int) -> None:

@@ -365,17 +365,23 @@ def test_a_warning_that_the_program_makes_an_error_is_one_in_the_task(make_defau
 # prints
 
 
-def test_prints_are_not_torn_apart():
-    out, errors = run("""
+@pytest.mark.parametrize("context", ["None", 'get_context("fork")'])
+def test_prints_are_not_torn_apart(context):
+    out, errors = run(f"""
         import sys
+        from multiprocessing import get_context
         def task(number):
             for line in range(200):
-                print("first", number, line, "x" * 500, sep="\\n", end="\\n")
+                # Some lines are longer than what the system writes to a pipe in one go.
+                print("first", number, line, "x" * 9_000, sep="\\n", end="\\n")
                 print(number, line, "y" * 100, file=sys.stderr)
-        with raddle.ProcessPoolExecutor(3) as pool:
+        print("of the program")
+        with raddle.ProcessPoolExecutor(3, mp_context={context}) as pool:
             list(pool.map(task, range(6)))
     """)
-    whole = {"first", "x" * 500, *map(str, range(200))}
+    first, _, out = out.partition("\n")
+    assert first == "of the program"
+    whole = {"first", "x" * 9_000, *map(str, range(200))}
     lines = out.splitlines()
     assert len(lines) == 6 * 200 * 4
     assert set(lines) <= whole
