@@ -11,6 +11,8 @@
 #[cfg(not(loom))]
 pub mod arena;
 #[cfg(not(loom))]
+mod arrived;
+#[cfg(not(loom))]
 pub mod batch;
 pub mod bytes;
 pub mod claim;
