@@ -47,10 +47,19 @@ class Unchanged:
 
 
 class PackedFrame:
-    """A frame without some columns, and those."""
+    """A frame without some columns, and those.
 
-    def __init__(self, rest: Any, names: Any, columns: dict[int, Any]) -> None:
+    `texts` are the columns of strings as they were packed, for what comes back unchanged.
+    """
+
+    def __init__(
+        self, rest: Any, names: Any, columns: dict[int, Any], texts: dict[int, Any] | None = None
+    ) -> None:
         self._rest, self._names, self._columns = rest, names, columns
+        self.texts = texts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedFrame, (self._rest, self._names, self._columns)
 
     def open(self, column_of: Callable[[Any], Any]) -> tuple[Any, dict[int, Any]]:
         """Return the frame, and the columns that were apart; `column_of` gives their values."""
@@ -80,23 +89,24 @@ def packed(frame: Any, sent: dict[int, Any] | None = None) -> Any:
     import numpy
 
     columns: dict[int, Any] = {}
+    texts: dict[int, Any] = {}
     for position, kind in enumerate(frame.dtypes):
         if isinstance(kind, numpy.dtype) and kind.kind == "O":
-            column = _column(frame.iloc[:, position].to_numpy(), sent or {})
+            # A copy of the references: whoever has the frame may change it before this is back.
+            values = frame.iloc[:, position].to_numpy(copy=True)
+            column = _column(values, sent or {})
             if column is not None:
-                columns[position] = column
+                columns[position], texts[position] = column, values
     if not columns:
         return frame
     kept = [position for position in range(len(frame.columns)) if position not in columns]
-    return PackedFrame(frame.iloc[:, kept], frame.columns, columns)
+    return PackedFrame(frame.iloc[:, kept], frame.columns, columns, texts)
 
 
 def _column(values: Any, sent: dict[int, Any]) -> Texts | Unchanged | None:
     for position, column in sent.items():
         if _native.same_objects(values, column):
             return Unchanged(position)
-    if not values.flags.c_contiguous:
-        values = values.copy()
     parts = _native.pack_texts(values)
     return None if parts is None else Texts(*parts)
 
@@ -108,14 +118,18 @@ def opened(part: Any) -> tuple[Any, dict[int, Any]]:
     return part, {}
 
 
-def received(result: Any, part: Any) -> Any:
-    """Return in the program a result as a frame; `part` is what it was made of."""
+def noted(part: Any, texts: list[dict[int, Any]]) -> Any:
+    """Return a part that is about to be sent, its columns of strings added to a list."""
+    texts.append(part.texts if isinstance(part, PackedFrame) else {})
+    return part
+
+
+def received(result: Any, texts: dict[int, Any]) -> Any:
+    """Return in the program a result as a frame; `texts` are what its part had of strings."""
     if not isinstance(result, PackedFrame):
         return result
 
     def values(column: Texts | Unchanged) -> Any:
-        if isinstance(column, Texts):
-            return column.open()
-        return part().iloc[:, column.position].to_numpy()
+        return column.open() if isinstance(column, Texts) else texts[column.position]
 
     return result.open(values)[0]
