@@ -18,21 +18,25 @@ _FEW_ROWS = 100
 
 
 class Texts:
-    """A column of strings in one piece."""
+    """A column of strings in one piece.
 
-    def __init__(self, ends: Any, data: Any) -> None:
-        self._parts = (ends, data)
+    `codes` are, if few strings stand in many places, the numbers of those in each place.
+    """
+
+    def __init__(self, codes: Any, ends: Any, data: Any) -> None:
+        self._parts = (codes, ends, data)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Texts, tuple(map(PickleBuffer, self._parts))
+        return Texts, tuple(part and PickleBuffer(part) for part in self._parts)
 
     def open(self) -> Any:
         """Return an array of strings."""
         import numpy
 
-        texts = _native.unpack_texts(*self._parts)
-        column: Any = numpy.empty(len(texts), dtype=object)
-        column[:] = texts
+        codes, ends, _ = self._parts
+        numbers = memoryview(ends if codes is None else codes)
+        column: Any = numpy.empty(numbers.nbytes // 4, dtype=object)
+        _native.unpack_texts(*self._parts, column)
         return column
 
 
@@ -61,17 +65,20 @@ class PackedFrame:
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedFrame, (self._rest, self._names, self._columns)
 
-    def open(self, column_of: Callable[[Any], Any]) -> tuple[Any, dict[int, Any]]:
-        """Return the frame, and the columns that were apart; `column_of` gives their values."""
+    def open(self, column_of: Callable[[Any], Any], *, copy: bool) -> tuple[Any, dict[int, Any]]:
+        """Return the frame, and the columns that were apart; `column_of` gives their values.
+
+        With `copy` these stay as they are, whatever is written into the frame.
+        """
         import pandas
 
         frame = self._rest
         frame.columns = range(len(frame.columns))
         opened = {position: column_of(each) for position, each in self._columns.items()}
         for position, column in opened.items():
-            # A copy, for the frame is written by whoever gets it; as objects, whatever they look
-            # like; under a name that no other column has until they all get theirs.
-            values = pandas.Series(column.copy(), index=frame.index, dtype=object)
+            # As objects, whatever they look like; under a name that no other column has until they
+            # all get theirs.
+            values = pandas.Series(column.copy() if copy else column, frame.index, dtype=object)
             frame.insert(position, -1 - position, values)
         frame.columns = self._names
         return frame, opened
@@ -93,7 +100,8 @@ def packed(frame: Any, sent: dict[int, Any] | None = None) -> Any:
     for position, kind in enumerate(frame.dtypes):
         if isinstance(kind, numpy.dtype) and kind.kind == "O":
             # A copy of the references: whoever has the frame may change it before this is back.
-            values = frame.iloc[:, position].to_numpy(copy=True)
+            # In a worker nobody else has it.
+            values = frame.iloc[:, position].to_numpy(copy=sent is None)
             column = _column(values, sent or {})
             if column is not None:
                 columns[position], texts[position] = column, values
@@ -107,6 +115,8 @@ def _column(values: Any, sent: dict[int, Any]) -> Texts | Unchanged | None:
     for position, column in sent.items():
         if _native.same_objects(values, column):
             return Unchanged(position)
+    if not values.flags.c_contiguous:
+        values = values.copy()
     parts = _native.pack_texts(values)
     return None if parts is None else Texts(*parts)
 
@@ -114,7 +124,7 @@ def _column(values: Any, sent: dict[int, Any]) -> Texts | Unchanged | None:
 def opened(part: Any) -> tuple[Any, dict[int, Any]]:
     """Return in a worker a part as a frame, and its columns of strings."""
     if isinstance(part, PackedFrame):
-        return part.open(Texts.open)
+        return part.open(Texts.open, copy=True)
     return part, {}
 
 
@@ -132,4 +142,4 @@ def received(result: Any, texts: dict[int, Any]) -> Any:
     def values(column: Texts | Unchanged) -> Any:
         return column.open() if isinstance(column, Texts) else texts[column.position]
 
-    return result.open(values)[0]
+    return result.open(values, copy=False)[0]

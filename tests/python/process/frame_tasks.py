@@ -116,3 +116,11 @@ def series_null_below_three(part: Any) -> Any:
     import polars
 
     return polars.Series("i", [value if value >= 3 else None for value in part["i"]])
+
+
+def distinct_objects(part: Any) -> int:
+    return len(set(map(id, part["s"])))
+
+
+def upper_s(part: Any) -> Any:
+    return part.assign(s=part["s"].map({text: text.upper() for text in part["s"].unique()}))
