@@ -13,7 +13,7 @@ from pickle import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from ._effects import Effects, effects_of
-from ._fingerprint import change, digest, surroundings
+from ._fingerprint import change, digest, plain_values, surroundings
 from ._machine import machine
 from ._travel import Obstacle, obstacle, refusal
 
@@ -104,6 +104,10 @@ class Examiner:
         if not self._effects.has_locks:
             self._choice.forbid("threads", f"{reason} (threads would do that in another order)")
         self._choice.set_examined()
+
+    def plain_values(self) -> dict[str, str]:
+        """Return what the function reaches that a process must have too."""
+        return plain_values(self._effects.reached)
 
     def fingerprint(self, item: Any) -> dict[str, object]:
         """Return digests of what the function reaches and of its arguments."""

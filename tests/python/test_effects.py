@@ -1,4 +1,4 @@
-"""What `raddle.map` reads of a function: what it changes, and what ties it to a thread or process."""
+"""What `raddle.map` reads of a function: what it changes, and what ties it to where it is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import threading
 from types import ModuleType
+from typing import ClassVar
 
 import numpy
 import pytest
@@ -52,7 +53,7 @@ class Tally:
 
 
 class Registered:
-    everyone: list[object] = []
+    everyone: ClassVar[list[object]] = []
 
     def __init__(self):
         Registered.everyone.append(self)
@@ -332,7 +333,7 @@ def uses_an_object_of_its_own(_):
 
 
 def extends_its_own_list(x):
-    rows = [one for one in out]
+    rows = [each for each in out if each]
     rows.append(x)
     rows += out
     return rows
