@@ -1,9 +1,9 @@
-"""The page of a recording: one HTML document that needs nothing else, neither files nor a network.
+"""The page of a recording: one HTML document that needs nothing else, no files and no network.
 
-What can be read stands in it as plain HTML (:mod:`._timeline_tables`); the picture is drawn from the
-recording, which lies beside it as JSON. Invariant: nothing that was recorded becomes markup or
-program, and the document may load nothing: its policy (Content-Security-Policy) names the one script
-and the one style sheet by their digests.
+What can be read stands in it as plain HTML (:mod:`._timeline_tables`); the picture is drawn from
+the recording, which lies beside it as JSON. Invariant: nothing that was recorded becomes markup or
+program, and the document may load nothing: its policy (Content-Security-Policy) names the one
+script and the one style sheet by their digests.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ SCRIPTS = ("recording.js", "drawing.js", "timeline.js")
 DECIMALS = 7
 HINT = (
     "Choose a bar to see its details: with a click, or with the arrow keys. "
-    "Zoom with + and - (or the wheel, once the picture was clicked), move by dragging or with A and D."
+    "Zoom with + and - (or the wheel, once the picture was clicked), "
+    "move by dragging or with A and D."
 )
+#: The signs of states on their bars, so that none is told by its colour alone.
+MARKS = ("", "\u2715", "\u2013", "\u25f7", "\u2020", "\u2026", "\u21bb")
 BUTTONS = (
     ("in", "+", "Zoom in"),
     ("out", "\N{MINUS SIGN}", "Zoom out"),
@@ -145,14 +148,16 @@ def fragment(record: dict[str, Any], title: str, *, level: int = 2, detailed: bo
 def picture(record: dict[str, Any]) -> str:
     """Return the frame in which the script draws, with its buttons and its legend."""
     buttons = "".join(
-        f'<button type="button" data-do="{what}" title="{words}" aria-label="{words}">{sign}</button>'
+        f'<button type="button" data-do="{what}" title="{words}" aria-label="{words}">{sign}'
+        "</button>"
         for what, sign, words in BUTTONS
     )
+    words = plain(alternative(record))
     return f"""<div class="panel">
 <div class="tools" role="toolbar" aria-label="What the picture shows">{buttons}</div>
 <div class="stage">
-<canvas tabindex="0" role="application" aria-roledescription="timeline" aria-label="{plain(alternative(record))}">
-{plain(alternative(record))}</canvas>
+<canvas tabindex="0" role="application" aria-roledescription="timeline" aria-label="{words}">
+{words}</canvas>
 <div class="tip" hidden></div>
 </div>
 <div class="details" aria-live="polite" data-hint="{plain(HINT)}">{plain(HINT)}</div>
@@ -203,10 +208,6 @@ def legend(record: dict[str, Any]) -> str:
         for paint, mark, words in entries
     )
     return f'<ul class="legend" aria-label="Colours and signs">{items}</ul>'
-
-
-#: The signs of states on their bars, so that none is told by its colour alone.
-MARKS = ("", "\u2715", "\u2013", "\u25f7", "\u2020", "\u2026", "\u21bb")
 
 
 def as_json(record: dict[str, Any]) -> str:

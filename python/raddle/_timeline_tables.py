@@ -1,7 +1,7 @@
 """What a page tells of a recording without drawing: the main figures, and tables of the details.
 
-Invariant: all of it is plain HTML that needs no script, and every text of the recording goes through
-the given function, which makes it harmless.
+Invariant: all of it is plain HTML that needs no script, and every text of the recording goes
+through the given function, which makes it harmless.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ def time_text(seconds: float | None) -> str:
 
     Examples
     --------
-    >>> time_text(2.5), time_text(0.0125), time_text(3e-6)
-    ('2.50 s', '12.5 ms', '3.00 µs')
+    >>> time_text(2.5), time_text(0.0125), time_text(3e-6), time_text(0.099999)
+    ('2.50 s', '12.5 ms', '3.00 µs', '100 ms')
     """
     if seconds is None:
         return ""
     unit, size = next(
-        ((unit, size) for unit, size in (("s", 1.0), ("ms", 1e-3)) if seconds >= size),
+        ((unit, size) for unit, size in (("s", 1.0), ("ms", 1e-3)) if seconds >= 0.9995 * size),
         ("\N{MICRO SIGN}s", 1e-6),
     )
     value = seconds / size
-    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} {unit}"
+    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f} {unit}"
 
 
 def about(record: dict[str, Any]) -> str:
@@ -153,7 +153,8 @@ def task_cell(record: dict[str, Any], place: int, plain: Plain) -> str:
     name = name_of(record, tasks["label"][place]) or f"task {tasks['task'][place]}"
     if tasks["started"][place] is None or tasks["lane"][place] < 0:
         return plain(name)
-    return f'<button type="button" data-task="{place}" title="Show in the picture">{plain(name)}</button>'
+    shown = f'data-task="{place}" title="Show in the picture"'
+    return f'<button type="button" {shown}>{plain(name)}</button>'
 
 
 def state_cell(state: int) -> str:
@@ -178,7 +179,7 @@ def slowest(record: dict[str, Any], plain: Plain) -> str:
         for place in places[:SLOWEST]
     ]
     heads = ("Task", "Worker", "Ran for>", "Started at>", "In the queue>", "State")
-    return table(f"The {len(rows)} longest runs", heads, rows)
+    return table(f"The longest {len(rows)} of {len(places):,} runs", heads, rows)
 
 
 def queued(tasks: dict[str, Any], place: int) -> float | None:

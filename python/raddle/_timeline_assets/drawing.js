@@ -316,28 +316,39 @@ class Drawing {
     pen.fillText(text, from + 5, top + height / 2 + 0.5);
   }
 
+  /** Draw who held the GIL, each thread in a shade of its own between dark and pale. */
   drawHolders(band) {
     const { context: pen } = this;
     const lanes = this.bands.filter((other) => other.lane).map((other) => other.lane.index);
-    const shade = (lane) => this.labels[Math.max(0, lanes.indexOf(lane)) % 7];
+    const shade = (lane) => [1, 0.55, 0.78, 0.35][Math.max(0, lanes.indexOf(lane)) % 4];
+    pen.fillStyle = this.colours.hold;
     this.walk(this.recording.holders,
       (item, from, to) => {
-        pen.fillStyle = shade(item.lane);
+        pen.globalAlpha = shade(item.lane);
         pen.fillRect(from, band.top, to - from - (to - from > 3 ? 1 : 0), band.height);
-        if (to - from < 26) return;
-        pen.fillStyle = isLight(shade(item.lane)) ? "#14181d" : "#ffffff";
-        pen.font = SMALL;
-        pen.textBaseline = "middle";
-        pen.textAlign = "left";
-        const name = this.recording.data.lanes[item.lane].name;
-        pen.fillText(this.fitted(name, to - from - 8), from + 4, band.top + band.height / 2);
+        pen.globalAlpha = 1;
+        this.drawHolderName(item, Math.max(from, this.left), Math.min(to, this.width - this.right), band);
       },
       (item, x, share) => {
-        pen.globalAlpha = 0.3 + 0.7 * share;
-        pen.fillStyle = shade(item.lane);
+        pen.globalAlpha = shade(item.lane) * share;
         pen.fillRect(x, band.top, 1, band.height);
         pen.globalAlpha = 1;
       });
+  }
+
+  drawHolderName(item, from, to, band) {
+    if (to - from < 40) return;
+    const { context: pen } = this;
+    pen.font = SMALL;
+    pen.textBaseline = "middle";
+    pen.textAlign = "left";
+    const name = this.fitted(this.recording.data.lanes[item.lane].name, to - from - 14);
+    if (!name) return;
+    pen.fillStyle = this.colours.ground;
+    pen.fillRect(from + 3, band.top + 2, pen.measureText(name).width + 5, band.height - 4);
+    pen.fillStyle = this.colours.ink;
+    pen.fillText(name, from + 5, band.top + band.height / 2);
+    pen.fillStyle = this.colours.hold;
   }
 
   /** Show where a process ended, and how. */

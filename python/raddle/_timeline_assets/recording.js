@@ -20,9 +20,9 @@ function above(values, wanted, from = 0) {
 /** Write a time with three figures and its unit, as the tables do. */
 function timeText(seconds) {
   if (seconds === null || seconds === undefined) return "";
-  const [unit, size] = seconds >= 1 ? ["s", 1] : seconds >= 1e-3 ? ["ms", 1e-3] : ["µs", 1e-6];
+  const [unit, size] = seconds >= 0.9995 ? ["s", 1] : seconds >= 0.9995e-3 ? ["ms", 1e-3] : ["µs", 1e-6];
   const value = seconds / size;
-  return `${value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2)} ${unit}`;
+  return `${value.toFixed(value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2)} ${unit}`;
 }
 
 function bytesText(count) {
@@ -204,7 +204,7 @@ class Recording {
     }
     this.queue = new Steps(queue);
     this.active = new Steps(active);
-    this.workers = this.lanes.filter((lane) => this.laneItems[lane.index].length).length;
+    this.workers = this.laneItems.filter((items) => items.some((item) => item.task >= 0)).length;
   }
 
   /** Return the details of a bar as pairs of a term and a text. */

@@ -91,8 +91,8 @@ def example():
     task(record, -1, "never", 0.5, None, 1.9, 2)
     record["gil"]["sampled"] = True
     turns = [n / 20 for n in range(2, 18)]
-    record["gil"]["holder"] = [[n % 2, at, at + 0.05] for n, at in enumerate(turns)]
-    record["gil"]["waiting"] = [[1 - n % 2, at, at + 0.05] for n, at in enumerate(turns)]
+    record["gil"]["holder"] = [[n % 2, at, round(at + 0.05, 2)] for n, at in enumerate(turns)]
+    record["gil"]["waiting"] = [[1 - n % 2, at, round(at + 0.05, 2)] for n, at in enumerate(turns)]
     for n, url in enumerate(("http://a.example/", "http://b.example/")):
         phases = [
             ["lookup", 0.2, 0.3],
@@ -104,7 +104,10 @@ def example():
             {
                 "lane": pages,
                 "url": name(record, url),
-                "phases": [[what, start + n / 10, end + n / 10] for what, start, end in phases],
+                "phases": [
+                    [what, round(start + n / 10, 1), round(end + n / 10, 1)]
+                    for what, start, end in phases
+                ],
                 "status": 200,
                 "bytes": 5000,
                 "error": -1,
