@@ -170,7 +170,9 @@ class Drawing {
     pen.textBaseline = "middle";
     pen.fillStyle = band.kind === "lane" ? this.colours.ink : this.colours.muted;
     const space = this.narrow || bold ? this.width - 20 : this.left - 14;
-    text = this.fitted(bold ? `${text} · pid ${band.process.pid}` : text, space);
+    if (bold) text += ` · pid ${band.process.pid}`;
+    if (bold && band.process.end !== null) text += ` · ended: ${band.process.end}`;
+    text = this.fitted(text, space);
     const y = this.narrow && !bold ? band.top - 8 : band.top + band.height / 2;
     pen.fillText(text, 6, y);
   }
@@ -361,12 +363,12 @@ class Drawing {
     const bottom = next && next.lane ? next.top + next.height : band.top + band.height;
     pen.fillStyle = killed ? this.colours.bad : this.colours.muted;
     pen.fillRect(x - 1, band.top, 2, bottom - band.top);
-    pen.font = SMALL;
+    if (!killed) return;
+    pen.font = FONT;
+    pen.textAlign = "left";
     pen.textBaseline = "middle";
-    const text = `${killed ? "✕ " : ""}${process.end}`;
-    const room = x + 8 + pen.measureText(text).width < this.width - this.right;
-    pen.textAlign = room ? "left" : "right";
-    pen.fillText(text, room ? x + 5 : x - 5, band.top + band.height / 2);
+    const right = this.width - this.right - 14;
+    pen.fillText(GLYPHS[1], Math.min(x + 4, right), band.top + band.height / 2);
   }
 
   /** Outline a bar, and show how long its task was in the queue. */
