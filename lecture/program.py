@@ -6,10 +6,12 @@ import os
 import sys
 import urllib.parse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lecture.pages import PageError, Pages
-from lecture.report import Report
-from lecture.screen import Screen
+
+if TYPE_CHECKING:
+    from lecture.report import Report
 
 #: The parts in the lecture's order: name, and what it shows.
 PARTS = {
@@ -93,6 +95,9 @@ def list_parts() -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the parts asked for, write the report and return the exit code."""
+    # Imported here, and below: raddle is built by now. --list and --help need no raddle.
+    from lecture.report import Report
+
     names = [options.part] if options.part else list(PARTS)
     report = Report() if options.report else None
     try:
@@ -120,10 +125,11 @@ def failed(reason: str) -> int:
     return 1
 
 
-def run_parts(names: list[str], urls: list[str], report: Report | None) -> None:
+def run_parts(names: list[str], urls: list[str], report: "Report | None") -> None:
     """Run some parts, with a bar of how many are done where the output is a terminal."""
-    # Imported here: --list and --help run in a Python that need not have it.
     from tqdm import tqdm
+
+    from lecture.screen import Screen
 
     # Without the thread that looks after bars that stand still: the parts measure threads.
     tqdm.monitor_interval = 0

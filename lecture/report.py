@@ -94,7 +94,7 @@ class Report:
             f'<td class="number">{plain(ratio)}</td><td>{bar(share)}</td></tr>'
             for name, time, ratio, share in rows
         )
-        heads = f'<th scope="col"></th><th scope="col" class="number">time</th>' + (
+        heads = '<th scope="col"></th><th scope="col" class="number">time</th>' + (
             f'<th scope="col" class="number">{plain(heading)}</th><th></th>'
         )
         self.parts[-1].add(
