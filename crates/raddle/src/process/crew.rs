@@ -25,6 +25,8 @@ use super::notes::Note;
 use super::pace::Pace;
 use super::remote::{Call, Many, Parcels, Queued, address_of};
 use super::ring::Corrupt;
+use super::told::Ran;
+use crate::events;
 use crate::os::ProcessHandle;
 use crate::roster::Phase;
 
@@ -109,14 +111,24 @@ pub(crate) struct Process {
 impl Worker {
     /// What is left of it after its end: its calls, each with whether it had begun it.
     pub(crate) fn into_remains(self) -> (DeadWorker, Vec<(Call, bool)>) {
+        let pid = self.process.as_ref().map(|process| process.pid);
         let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, .. } = self;
         let peak_memory = memory.peak();
+        let running = link.running().map(|(call, began)| (call.number, began));
         let mut calls: Vec<_> = link.into_left().collect();
+        for (call, is_begun) in &mut calls {
+            let began = running.filter(|(number, _)| *number == call.number).and_then(|(_, began)| began);
+            call.ran = is_begun.then_some(Ran { worker: number, pid, began, ended: None });
+        }
         // What it says of its claims is worth nothing: the first call may have been begun.
         if let (Some(Doom::Corrupt(_)), Some((_, is_begun))) = (&doom, calls.first_mut()) {
             *is_begun = true;
         }
         (DeadWorker { number, doom, unfit, is_ready, is_leaving, busy_since, peak_memory }, calls)
+    }
+
+    fn has_run(&self, began: Option<u64>, ended: Option<u64>) -> Ran {
+        Ran { worker: self.number, pid: self.process.as_ref().map(|process| process.pid), began, ended }
     }
 
     fn takes_calls(&self) -> bool {
@@ -618,7 +630,12 @@ impl Crew {
     fn receive_from(worker: &mut Worker, heard: &mut Heard<'_>) -> Result<(), Corrupt> {
         while let Some(received) = worker.link.receive()? {
             match received {
-                Received::Reply(call, mut reply) => {
+                Received::Reply(mut call, mut reply) => {
+                    if events::is_listening() {
+                        let ran = worker.link.take_ran();
+                        let [began, ended] = [ran.map(|ran| ran.0), ran.map(|ran| ran.1)];
+                        call.ran = Some(worker.has_run(began, ended));
+                    }
                     if !worker.leases.is_empty() {
                         let leases = std::mem::take(&mut worker.leases);
                         reply.payload = Bytes::with_segments(reply.payload.to_vec(), leases);

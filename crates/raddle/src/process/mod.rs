@@ -50,6 +50,8 @@ mod supervisor;
 #[cfg(not(loom))]
 pub mod task;
 #[cfg(not(loom))]
+mod told;
+#[cfg(not(loom))]
 pub mod worker;
 
 #[cfg(all(not(loom), feature = "processes"))]

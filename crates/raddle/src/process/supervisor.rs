@@ -195,6 +195,7 @@ impl ProcessPool {
         match started {
             Ok(process) => {
                 watch.refused_starts = 0;
+                self.tell_worker_started(number, process.pid);
                 let mut crew = self.crew.lock();
                 if let Some(worker) = &mut crew.seats[seat] {
                     worker.process = Some(process);
@@ -245,6 +246,8 @@ impl ProcessPool {
         let peak_memory = worker.peak_memory.or(exit.peak_memory);
         let exit = Exit { peak_memory, ..exit };
         let death = Arc::new(Death { worker: worker.number, pid, exit, why });
+        let is_idle = matches!(worker.doom, None | Some(Doom::Dismissed)) && is_in_order && death.exit.code == 0;
+        self.tell_worker_ended(&death, is_idle);
         self.give_up(given_up);
         if let Some(reason) = worker.unfit {
             // Only now: what it had still to do at its end, to flush its logs say, is done.
@@ -416,6 +419,8 @@ impl ProcessPool {
         let mut crew = self.crew.lock();
         if wants_more && !matches!(crew.phase, Phase::Broken(_)) && !crew.gives_up {
             call.attempts += 1;
+            self.tell_retried(&call, &ending);
+            call.ran = None;
             call.of.waits_again(call.index);
             crew.counts.retried += 1;
             crew.aside -= 1;
