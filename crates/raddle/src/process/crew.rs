@@ -26,6 +26,8 @@ use super::pace::Pace;
 use super::remote::{Call, Many, Parcels, Queued, address_of};
 use super::ring::Corrupt;
 use super::teller::{Entries, Entry, Untold};
+use super::told::Ran;
+use crate::events;
 use crate::os::ProcessHandle;
 use crate::roster::Phase;
 
@@ -119,16 +121,26 @@ pub(crate) struct Process {
 impl Worker {
     /// What is left of it after its end: its calls, each with whether it had begun it.
     pub(crate) fn into_remains(self) -> (DeadWorker, Vec<(Call, bool)>) {
+        let pid = self.process.as_ref().map(|process| process.pid);
         let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, untold, early, .. } = self;
         let early = early.into_iter().map(|(_, call, reply)| (call, reply)).collect();
         let peak_memory = memory.peak();
+        let running = link.running().map(|(call, began)| (call.number, began));
         let mut calls: Vec<_> = link.into_left().collect();
+        for (call, is_begun) in &mut calls {
+            let began = running.filter(|(number, _)| *number == call.number).and_then(|(_, began)| began);
+            call.ran = is_begun.then_some(Ran { worker: number, pid, began, ended: None });
+        }
         // What it says of its claims is worth nothing: the first call may have been begun.
         if let (Some(Doom::Corrupt(_)), Some((_, is_begun))) = (&doom, calls.first_mut()) {
             *is_begun = true;
         }
         let dead = DeadWorker { number, doom, unfit, is_ready, is_leaving, busy_since, peak_memory, untold, early };
         (dead, calls)
+    }
+
+    fn has_run(&self, began: Option<u64>, ended: Option<u64>) -> Ran {
+        Ran { worker: self.number, pid: self.process.as_ref().map(|process| process.pid), began, ended }
     }
 
     fn takes_calls(&self) -> bool {
@@ -181,13 +193,13 @@ impl Worker {
             let received = if self.is_heard(lets_pass) { self.link.receive()? } else { self.link.receive_replies()? };
             let Some(received) = received else { break };
             match received {
-                Received::Reply(call, reply) => {
-                    let reply = self.take_reply(&call, reply, heard);
+                Received::Reply(mut call, reply) => {
+                    let reply = self.take_reply(&mut call, reply, heard);
                     self.release_early(heard);
                     heard.came.push((call, reply));
                 }
-                Received::Early(call, reply, before) => {
-                    let reply = self.take_reply(&call, reply, heard);
+                Received::Early(mut call, reply, before) => {
+                    let reply = self.take_reply(&mut call, reply, heard);
                     self.early.push_back((before, call, reply));
                 }
                 Received::Ready => {
@@ -207,7 +219,11 @@ impl Worker {
         Ok(())
     }
 
-    fn take_reply(&mut self, call: &Call, mut reply: Reply, heard: &mut Heard) -> Reply {
+    fn take_reply(&mut self, call: &mut Call, mut reply: Reply, heard: &mut Heard) -> Reply {
+        if events::is_listening() {
+            let ran = self.link.take_ran();
+            call.ran = Some(self.has_run(ran.map(|ran| ran.0), ran.map(|ran| ran.1)));
+        }
         if !self.leases.is_empty() {
             let leases = std::mem::take(&mut self.leases);
             reply.payload = Bytes::with_segments(reply.payload.to_vec(), leases);

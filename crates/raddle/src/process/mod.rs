@@ -51,6 +51,7 @@ mod supervisor;
 pub mod task;
 #[cfg(not(loom))]
 mod teller;
+mod told;
 #[cfg(not(loom))]
 pub mod worker;
 
