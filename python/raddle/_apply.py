@@ -136,6 +136,7 @@ def _call_in_workers(
     progress: Progress,
 ) -> list[Any]:
     with executor_for(executor, workers) as (pool, at_once):
+        task: Callable[..., list[Any]]
         if data.ndim == 1:
             task, what = _call_each, "elements"
             count, part_of = _elements(data)

@@ -120,7 +120,7 @@ def opened(part: Any) -> tuple[Any, dict[int, Any]]:
 
 def noted(part: Any, texts: list[dict[int, Any]]) -> Any:
     """Return a part that is about to be sent, its columns of strings added to a list."""
-    texts.append(part.texts if isinstance(part, PackedFrame) else {})
+    texts.append(part.texts or {} if isinstance(part, PackedFrame) else {})
     return part
 
 
