@@ -29,6 +29,7 @@ use crate::host::{ThreadBodyEntry, keep_start_error, take_start_error};
 use crate::job::{PyJob, note_given_up};
 use crate::names::Names;
 use crate::process_map::ProcessMapIterator;
+use crate::timeline::name_of;
 
 /// Bytes of calls that may wait to be sent. Beyond that, calls are kept as objects and pickled when their turn comes, so that
 /// a thousand calls with one large argument do not keep a thousand copies of it.
@@ -286,6 +287,10 @@ impl Launcher for PythonLauncher {
         })
     }
 
+    fn name(&self) -> Option<Arc<str>> {
+        Some(self.name.as_str().into())
+    }
+
     fn starts_at_once(&self) -> bool {
         self.starts_at_once
     }
@@ -401,6 +406,7 @@ impl Open {
             None => (None, None),
         };
         let task = future.get().task();
+        name_of(function).into_iter().for_each(|name| task.set_name(name));
         let is_kept = parcel.is_none() || policy.options.as_ref().is_some_and(|options| options.retries > 0);
         let remote = RemotePart { side: Arc::clone(&self.side), pool: Arc::downgrade(&self.pool), failed };
         if is_kept {

@@ -13,6 +13,8 @@ use super::link::{Received, Reply};
 use super::remote::Call;
 use super::ring::Corrupt;
 use super::teller::{Entries, Entry};
+use super::told::Ran;
+use crate::events;
 
 /// What has come from the workers.
 #[derive(Default)]
@@ -64,13 +66,13 @@ impl Worker {
             let received = if self.is_heard(lets_pass) { self.link.receive()? } else { self.link.receive_replies()? };
             let Some(received) = received else { break };
             match received {
-                Received::Reply(call, reply) => {
-                    let reply = self.take_reply(&call, reply, heard);
+                Received::Reply(mut call, reply) => {
+                    let reply = self.take_reply(&mut call, reply, heard);
                     self.release_early(heard);
                     heard.came.push((call, reply));
                 }
-                Received::Early(call, reply, before) => {
-                    let reply = self.take_reply(&call, reply, heard);
+                Received::Early(mut call, reply, before) => {
+                    let reply = self.take_reply(&mut call, reply, heard);
                     self.early.push_back((before, call, reply));
                 }
                 Received::Ready => {
@@ -90,7 +92,15 @@ impl Worker {
         Ok(())
     }
 
-    fn take_reply(&mut self, call: &Call, mut reply: Reply, heard: &mut Heard) -> Reply {
+    fn has_run(&self, began: Option<u64>, ended: Option<u64>) -> Ran {
+        Ran { worker: self.number, pid: self.process.as_ref().map(|process| process.pid), began, ended }
+    }
+
+    fn take_reply(&mut self, call: &mut Call, mut reply: Reply, heard: &mut Heard) -> Reply {
+        if events::is_listening() {
+            let ran = self.link.take_ran();
+            call.ran = Some(self.has_run(ran.map(|ran| ran.0), ran.map(|ran| ran.1)));
+        }
         if !self.leases.is_empty() {
             let leases = std::mem::take(&mut self.leases);
             reply.payload = Bytes::with_segments(reply.payload.to_vec(), leases);

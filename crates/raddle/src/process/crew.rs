@@ -25,6 +25,7 @@ use super::pace::Pace;
 use super::remote::{Call, Many, Parcels, Queued, address_of};
 use super::ring::Corrupt;
 use super::teller::Untold;
+use super::told::Ran;
 use crate::os::ProcessHandle;
 use crate::roster::Phase;
 
@@ -118,10 +119,16 @@ pub(crate) struct Process {
 impl Worker {
     /// What is left of it after its end: its calls, each with whether it had begun it.
     pub(crate) fn into_remains(self) -> (DeadWorker, Vec<(Call, bool)>) {
+        let pid = self.process.as_ref().map(|process| process.pid);
         let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, untold, early, .. } = self;
         let early = early.into_iter().map(|(_, call, reply)| (call, reply)).collect();
         let peak_memory = memory.peak();
+        let running = link.running().map(|(call, began)| (call.number, began));
         let mut calls: Vec<_> = link.into_left().collect();
+        for (call, is_begun) in &mut calls {
+            let began = running.filter(|(number, _)| *number == call.number).and_then(|(_, began)| began);
+            call.ran = is_begun.then_some(Ran { worker: number, pid, began, ended: None });
+        }
         // What it says of its claims is worth nothing: the first call may have been begun.
         if let (Some(Doom::Corrupt(_)), Some((_, is_begun))) = (&doom, calls.first_mut()) {
             *is_begun = true;

@@ -64,6 +64,11 @@ pub trait Launcher: Send + Sync {
     /// Tells how the worker of this process id ended. It has.
     fn reap(&self, pid: u32) -> Exit;
 
+    /// What the pool is called, for those who listen to [events](crate::events).
+    fn name(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Whether all workers are to be started by whoever submits first: forked before the pool has a thread.
     fn starts_at_once(&self) -> bool {
         false

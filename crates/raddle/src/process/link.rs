@@ -9,6 +9,7 @@ use super::lease;
 use super::mapping::{Mapping, Part};
 use super::ring::{Consumer, Corrupt, Header, Outgoing, Producer};
 use super::seat::{PLACES, Seat};
+use crate::events;
 
 /// Marks a task; the place of its claim is added.
 pub(crate) const TASK: u16 = 1 << 15;
@@ -86,6 +87,8 @@ pub struct Link<T> {
     free: Vec<usize>,
     /// The task of the last reply.
     answered: u64,
+    /// From when to when the task of the last reply was run.
+    ran: Option<(u64, u64)>,
     /// Whether the worker may have to be told.
     is_bell_due: bool,
 }
@@ -112,6 +115,7 @@ impl<T> Link<T> {
             sent: VecDeque::new(),
             free: (0..PLACES).rev().collect(),
             answered: 0,
+            ran: None,
             is_bell_due: false,
             seat,
         }
@@ -310,9 +314,18 @@ impl<T> Link<T> {
         let Some(Sent { place, kept, .. }) = at.and_then(|at| self.sent.remove(at)) else {
             return Err(Corrupt { what: "a reply to a task that was not sent, or not begun" });
         };
+        if events::is_listening() {
+            self.ran = self.seat.take_ran(place);
+        }
         self.free.push(place);
         self.answered = id;
         Ok(Some(Received::Reply(kept, Reply { kind, payload: record.payload.into() })))
+    }
+
+    /// From when to when the task of the last reply was run, in nanoseconds of the monotonic clock, if the worker was asked
+    /// to note it.
+    pub fn take_ran(&mut self) -> Option<(u64, u64)> {
+        self.ran.take()
     }
 
     /// Whether something has come that has not been received, or there is room for what is left of a longer record. Asked

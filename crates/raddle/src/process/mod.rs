@@ -53,6 +53,7 @@ mod supervisor;
 pub mod task;
 #[cfg(not(loom))]
 mod teller;
+mod told;
 #[cfg(not(loom))]
 pub mod worker;
 

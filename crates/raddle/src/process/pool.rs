@@ -34,10 +34,11 @@ use super::launcher::Launcher;
 use super::link::TakenBack;
 use super::mapping::{Mapping, SharedBell};
 use super::remote::{Call, Ending, Many, Parcel, Parcels, Remote};
-use super::seat::{program_bell, program_core, words_for};
+use super::seat::{Listened, program_bell, program_core, words_for};
 use super::supervisor::Watch;
 use super::teller::Teller;
 use crate::error::{Failure, SubmitError};
+use crate::events;
 use crate::future::{Callback, Notices};
 use crate::os::{self, EventFd};
 use crate::primitives::Mutex;
@@ -90,6 +91,7 @@ pub struct ProcessPool {
     forgotten: Mutex<Vec<u64>>,
     bell: Doorbell<SharedBell>,
     core: Core,
+    listened: Listened,
     spin: AdaptiveSpin,
     /// Taken by whoever looks after the rings.
     is_led: AtomicBool,
@@ -153,8 +155,9 @@ impl ProcessPool {
         let mapping = Mapping::new(words_for(plan.max_workers))?;
         let wake = EventFd::new()?;
         let arena = Arena::of_process();
-        Ok(Arc::new_cyclic(|this| Self {
-            id: crate::pool::next_id(),
+        let (id, name) = (crate::pool::next_id(), launcher.name());
+        let pool = Arc::new_cyclic(|this| Self {
+            id,
             generation: os::fork_generation(),
             launcher,
             crew: Mutex::new(Crew::new(mapping.clone(), arena.clone(), plan.max_workers, plan.tasks_per_worker)),
@@ -164,6 +167,7 @@ impl ProcessPool {
             forgotten: Mutex::new(Vec::new()),
             bell: program_bell(&mapping),
             core: program_core(&mapping),
+            listened: Listened::new(&mapping),
             mapping,
             spin: AdaptiveSpin::new(),
             is_led: AtomicBool::new(false),
@@ -182,7 +186,20 @@ impl ProcessPool {
             supervisor: AtomicU64::new(0),
             watch: Mutex::new(Watch::default()),
             this: this.clone(),
-        }))
+        });
+        let name = name.unwrap_or_else(|| format!("ProcessPoolExecutor-{id}").into());
+        let present: Weak<dyn events::Present> = pool.this.clone();
+        events::add_executor(id, events::Workers::Processes, name, Some(present));
+        Ok(pool)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Has workers note when tasks begin and end, if somebody listens to events.
+    pub(crate) fn note_listened(&self) {
+        self.listened.note(events::is_listening());
     }
 
     /// What a worker has to be given: the shared memory.
@@ -282,7 +299,7 @@ impl ProcessPool {
             is_look_due = number % LOOK_EVERY == 0;
             crew.note_limit(limit);
             of.accept(self.id, number);
-            crew.push(Call { of, index: 0, number, parcel, attempts: 0, losses: 0 });
+            crew.push(Call { of, index: 0, number, parcel, attempts: 0, losses: 0, ran: None });
         })?;
         if is_look_due {
             self.look();
@@ -304,6 +321,7 @@ impl ProcessPool {
         self.take_in(|crew| {
             let number = crew.number(end - first);
             of.accept(self.id, number);
+            self.tell_submitted(&of, number..number + (end - first) as u64);
             crew.push_many(Many { of, first_number: number.wrapping_sub(first as u64), next: first, end, parcels });
         })
     }
@@ -313,6 +331,7 @@ impl ProcessPool {
             return Err(SubmitError::Forked);
         }
         self.start_supervision()?;
+        self.note_listened();
         let mut spent = Spent::new();
         let is_supervisor_wanted = {
             let mut crew = self.crew.lock();
@@ -424,6 +443,8 @@ impl ProcessPool {
         // Who sees the result sees it counted.
         let count = if call.of.is_failure(&ending) { &self.failed } else { &self.done };
         count.fetch_add(1, Relaxed);
+        // And told.
+        self.tell_ended(&call, &ending);
         let notices = call.of.end(call.index, ending);
         drop(call);
         self.tell(notices);
@@ -500,6 +521,7 @@ impl ProcessPool {
         }
         let taken = self.crew.lock().withdraw_batch(batch);
         self.cancelled.fetch_add(taken.len() as u64, Relaxed);
+        taken.iter().for_each(|call| self.tell_cancelled(call));
         self.ring_if_closing();
         taken.len()
     }
@@ -545,6 +567,7 @@ impl ProcessPool {
     pub(crate) fn cancel(&self, call: Call) -> Option<()> {
         let notices = call.of.cancel(call.index)?;
         self.cancelled.fetch_add(1, Relaxed);
+        self.tell_cancelled(&call);
         drop(call);
         self.tell(notices);
         Some(())
@@ -628,6 +651,12 @@ impl ProcessPool {
             busy: counts.busy,
             longest_queue: counts.longest_queue,
         }
+    }
+}
+
+impl Drop for ProcessPool {
+    fn drop(&mut self) {
+        events::remove_executor(self.id);
     }
 }
 

@@ -239,6 +239,7 @@ impl ProcessPool {
         match started {
             Ok(process) => {
                 self.watch.lock().refused_starts = 0;
+                self.tell_worker_started(number, process.pid);
                 let mut crew = self.crew.lock();
                 if let Some(worker) = &mut crew.seats[seat] {
                     worker.process = Some(process);
@@ -288,6 +289,8 @@ impl ProcessPool {
         let peak_memory = worker.peak_memory.or(exit.peak_memory);
         let exit = Exit { peak_memory, ..exit };
         let death = Arc::new(Death { worker: worker.number, pid, exit, why });
+        let is_idle = matches!(worker.doom, None | Some(Doom::Dismissed)) && is_in_order && death.exit.code == 0;
+        self.tell_worker_ended(&death, is_idle);
         self.give_up(given_up);
         let broken = match worker.unfit {
             Some(reason) => Some(reason.into()),
@@ -446,6 +449,8 @@ impl ProcessPool {
         let mut crew = self.crew.lock();
         if wants_more && !matches!(crew.phase, Phase::Broken(_)) && !crew.gives_up {
             call.attempts += 1;
+            self.tell_retried(&call, &ending);
+            call.ran = None;
             call.of.waits_again(call.index);
             crew.counts.retried += 1;
             crew.aside -= 1;
