@@ -199,7 +199,8 @@ def legend(record: dict[str, Any]) -> str:
         )
     if record["gil"].get("sampled"):
         entries.append(('fill="var(--hold)"', "", "below a bar: held the GIL"))
-        entries.append(('fill="var(--wait)"', "", "below a bar: waited for the GIL"))
+        if record["gil"].get("waits_seen", True):
+            entries.append(('fill="var(--wait)"', "", "below a bar: waited for the GIL"))
     if record.get("locks"):
         entries.append(('fill="var(--lock)"', "", "below a bar: waited for a lock"))
     items = "".join(
