@@ -53,7 +53,8 @@ class Part:
             for kind, content in self.blocks
             if content.strip()
         )
-        heading = f"<h2>{plain(self.name)}: {plain(self.text)}</h2>"
+        text = self.text[:1].upper() + self.text[1:]
+        heading = f'<h2><span class="name">{plain(self.name)}</span> {plain(text)}</h2>'
         return f'<section class="part" id="{plain(self.name)}">\n{heading}\n{blocks}\n</section>'
 
 

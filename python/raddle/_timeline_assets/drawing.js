@@ -90,7 +90,7 @@ class Drawing {
     };
     add("busy", 34);
     add("queue", 26);
-    if (recording.sampled) add("gil", 16);
+    if (recording.holders.items.length) add("gil", 16);
     const used = recording.lanes.filter((lane) => lane.rows.length);
     const several = recording.data.processes.length > 1;
     const bar = used.length > 40 ? 10 : 16;
@@ -348,8 +348,9 @@ class Drawing {
     pen.font = SMALL;
     pen.textBaseline = "middle";
     pen.textAlign = "left";
-    const name = this.fitted(this.recording.data.lanes[item.lane].name, to - from - 14);
-    if (!name) return;
+    // Whole or not at all: what tells names apart stands at their ends.
+    const { name } = this.recording.data.lanes[item.lane];
+    if (pen.measureText(name).width > to - from - 12) return;
     pen.fillStyle = this.colours.ground;
     pen.fillRect(from + 3, band.top + 2, pen.measureText(name).width + 5, band.height - 4);
     pen.fillStyle = this.colours.ink;
