@@ -21,7 +21,7 @@ Stretch = tuple[int, float, float]
 
 def recorded(kind: Kind, n: int) -> raddle.Timeline:
     """Do the same sum on each worker, and record who did what when."""
-    with raddle.timeline() as recording, kind(max_workers=WORKERS) as executor:
+    with raddle.timeline() as recording, kind(WORKERS) as executor:
         list(executor.map(sum_of_squares, [n] * WORKERS))
     return recording
 
