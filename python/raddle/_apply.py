@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 from ._frame_kinds import _is_in_one_piece
-from ._frame_tasks import PARTS_A_WORKER, bounds, check_count, check_function, executor_for, run
+from ._frame_tasks import (
+    PARTS_A_WORKER,
+    bounds,
+    check_count,
+    check_function,
+    executor_for,
+    own_source,
+    run,
+)
 from ._progress import Progress
 
 
@@ -44,7 +53,8 @@ def apply(
     args : tuple
         Further arguments for `fn`.
     kwargs : dict, optional
-        Keyword arguments for `fn`.
+        Keyword arguments for `fn`. Those that `apply` of pandas takes for itself, such as
+        ``by_row``, mean what they mean there, and pandas then does it all, here.
     executor, workers, progress
         As for `raddle.map_frame`.
 
@@ -86,7 +96,7 @@ def apply(
         keywords = {"axis": axis, "result_type": result_type, **keywords}
     else:
         is_by_row = True
-    if _is_for_pandas(fn, data):
+    if _is_for_pandas(fn, data, keywords):
         return data.apply(fn, **keywords)
     check_function(fn, "apply")
     values = _call_in_workers(fn, data, is_by_row, keywords, executor, workers, progress)
@@ -106,9 +116,14 @@ def _kind_of(data: object) -> str:
     )
 
 
-def _is_for_pandas(fn: object, data: Any) -> bool:
+#: Keywords that `apply` of pandas takes for itself, and which make it call a function otherwise.
+_OF_PANDAS = frozenset({"by_row", "convert_dtype", "engine", "engine_kwargs", "raw"})
+
+
+def _is_for_pandas(fn: object, data: Any, keywords: dict[str, Any]) -> bool:
     """Tell whether pandas does something else than to call the function for each element."""
-    return data.size == 0 or not callable(fn) or type(fn).__name__ == "ufunc"
+    is_asked_for = not _OF_PANDAS.isdisjoint(keywords)
+    return is_asked_for or data.size == 0 or not callable(fn) or type(fn).__name__ == "ufunc"
 
 
 def _call_in_workers(
@@ -120,22 +135,20 @@ def _call_in_workers(
     workers: int | None,
     progress: Progress,
 ) -> list[Any]:
-    elements: list[Any] | None = None
-    count = data.shape[0 if is_by_row else 1]
-    if data.ndim == 1:
-        # What pandas makes of elements may depend on all of them: whether one is missing, say.
-        elements = []
-        data.apply(lambda value: elements.append(value))
-        count = len(elements)
     with executor_for(executor, workers) as (pool, at_once):
+        task: Callable[..., list[Any]]
+        if data.ndim == 1:
+            task, what = _call_each, "elements"
+            count, part_of = _elements(data)
+        else:
+            task, what = _record, "rows" if is_by_row else "columns"
+            source = own_source(data, pool)
+            count, part_of = (
+                data.shape[0 if is_by_row else 1],
+                lambda *place: _part(source, place, is_by_row),
+            )
         places = bounds(count, 2 * PARTS_A_WORKER * at_once)
-        task = _record if elements is None else _call_each
-        parts = (
-            _part(data, place, is_by_row) if elements is None else elements[slice(*place)]
-            for place in places
-        )
-        calls = ((fn, part, keywords) for part in parts)
-        what = "elements" if elements is not None else "rows" if is_by_row else "columns"
+        calls = ((fn, part_of(*place), keywords) for place in places)
 
         def name(number: int, _error: BaseException) -> str:
             start, stop = places[number]
@@ -143,6 +156,18 @@ def _call_in_workers(
 
         results = run(pool, task, calls, name, progress, len(places))
     return [value for values in results for value in values]
+
+
+def _elements(data: Any) -> tuple[int, Callable[[int, int], list[Any]]]:
+    """Return how many elements of a Series pandas calls a function with, and those of a range."""
+    kind = data.dtype.kind if type(data.dtype).__module__.startswith("numpy") else ""
+    if kind in ("i", "u", "f", "b"):
+        # Each is the number of its place: the first are sent before the others are made.
+        return len(data), lambda start, stop: data.iloc[start:stop].astype(object).tolist()
+    # What pandas makes of others may depend on all of them: whether one is missing, say.
+    elements: list[Any] = []
+    data.apply(elements.append)
+    return len(elements), lambda start, stop: elements[start:stop]
 
 
 def _part(data: Any, place: tuple[int, int], is_by_row: bool) -> Any:
@@ -175,11 +200,14 @@ def _put_together(
     values: list[Any], data: Any, kind: str, is_by_row: bool, keywords: dict[str, Any]
 ) -> Any:
     rest = iter(values)
+    if kind == "Series":
+        # Called with an element, which is what `next` would return if there were no more.
+        return data.apply(partial(next, rest))
 
     def give(_value: Any, *_args: Any, **_kwargs: Any) -> Any:
         return next(rest)
 
-    if kind == "DataFrame" and is_by_row:
+    if is_by_row:
         # Of the frame pandas takes the index alone, and makes each row of it: of this one quickly.
         slim = data.iloc[:, :0].assign(**{"0": 0.0})
         return slim.apply(give, **keywords)

@@ -5,13 +5,18 @@ A library is loaded here only when a frame of its is passed, and then it is load
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ._frame_texts import packed
 
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Protocol, TypeAlias
+
+    #: What single values, one a group, are made a Series with: its index and its name.
+    Labels: TypeAlias = Callable[[], dict[str, Any]]
+    #: Each key and its rows; the labels, where the library has them.
+    Groups: TypeAlias = tuple[Iterable[tuple[Hashable, Any]], Labels | None]
 
     class Kind(Protocol):
         """What is asked of the frames of a library."""
@@ -24,11 +29,11 @@ if TYPE_CHECKING:
             """Return the rows from `start` to before `stop`, as they are sent best."""
             raise NotImplementedError
 
-        def groups(self, frame: Any, by: Any) -> Iterator[tuple[Hashable, Any]]:
-            """Give each key and its rows, in the order of the result."""
+        def groups(self, frame: Any, by: Any) -> Groups:
+            """Return the groups in the order of the result, and what their values are labelled."""
             raise NotImplementedError
 
-        def join(self, results: list[Any], keys: Sequence[Hashable] | None, by: Any) -> Any:
+        def join(self, results: list[Any], labels: Labels | None = None) -> Any:
             """Put results together: frames, or one value for each part."""
             raise NotImplementedError
 
@@ -71,33 +76,23 @@ class _Pandas:
         block = frame if stop - start == len(frame) else frame.iloc[start:stop]
         return packed(block if _is_in_one_piece(block) else block.copy())
 
-    def groups(self, frame: Any, by: Any) -> Iterator[tuple[Hashable, Any]]:
-        return iter(frame.groupby(by, observed=True))
+    def groups(self, frame: Any, by: Any) -> Groups:
+        grouped = frame.groupby(by, observed=True)
+        name = frame.name if frame.ndim == 1 else None
+        # With its type, categories and frequency, which no list of keys has.
+        return grouped, lambda: {"index": grouped.size().index, "name": name}
 
-    def join(self, results: list[Any], keys: Sequence[Hashable] | None, by: Any) -> Any:
+    def join(self, results: list[Any], labels: Labels | None = None) -> Any:
         import pandas
 
         found = _split_results(results, (pandas.DataFrame, pandas.Series))
         if found is None:
             if all(result is None for result in results):
                 return None
-            return pandas.Series(results, index=self._index(keys, by))
+            return pandas.Series(results, **(labels() if labels else {}))
         if len(found) == 1:
             return found[0]
         return pandas.concat(_with_same_categories(found))
-
-    def _index(self, keys: Sequence[Hashable] | None, by: Any) -> Any:
-        import pandas
-
-        if keys is None:
-            return None
-        names = by if isinstance(by, list) else [by]
-        names = [
-            name if isinstance(name, Hashable) and not callable(name) else None for name in names
-        ]
-        if keys and isinstance(keys[0], tuple):
-            return pandas.MultiIndex.from_tuples(keys, names=names)
-        return pandas.Index(list(keys), name=names[0])
 
 
 def _is_in_one_piece(block: Any) -> bool:
@@ -141,7 +136,10 @@ def _united(columns: list[Any]) -> list[Any]:
     categories = categories.unique()
     if all(kind.categories.is_monotonic_increasing for kind in kinds):
         # As the categories of a column are that are found in its values.
-        categories = categories.sort_values()
+        try:
+            categories = categories.sort_values()
+        except TypeError:
+            pass  # Numbers and strings, say: of those pandas leaves the order as it is found.
     return [column.cat.set_categories(categories) for column in columns]
 
 
@@ -152,22 +150,29 @@ class _Polars:
     def block(self, frame: Any, start: int, stop: int) -> Any:
         return frame.slice(start, stop - start)
 
-    def groups(self, frame: Any, by: Any) -> Iterator[tuple[Hashable, Any]]:
+    def groups(self, frame: Any, by: Any) -> Groups:
+        if not hasattr(frame, "partition_by"):
+            raise TypeError(
+                "by= names columns, and a Series of polars has none: pass a DataFrame with the keys"
+            )
         parts = frame.partition_by(by, maintain_order=True, as_dict=True)
         if isinstance(by, str):
-            return ((key[0], part) for key, part in parts.items())
-        return iter(parts.items())
+            return [(key[0], part) for key, part in parts.items()], None
+        return parts.items(), None
 
-    def join(self, results: list[Any], keys: Sequence[Hashable] | None, by: Any) -> Any:
+    def join(self, results: list[Any], labels: Labels | None = None) -> Any:
         import polars
 
         found = _split_results(results, (polars.DataFrame, polars.Series))
-        if found is not None:
-            how = "vertical_relaxed" if isinstance(found[0], polars.DataFrame) else "vertical"
-            return found[0] if len(found) == 1 else polars.concat(found, how=how)
-        if all(result is None for result in results):
-            return None
-        return polars.Series(results)
+        if found is None:
+            return None if all(each is None for each in results) else polars.Series(results)
+        if len(found) == 1:
+            return found[0]
+        if isinstance(found[0], polars.DataFrame):
+            return polars.concat(found, how="vertical_relaxed")
+        # As columns: of Series alone, a part without a value has no place beside one of numbers.
+        columns = [series.to_frame(found[0].name) for series in found]
+        return polars.concat(columns, how="vertical_relaxed").to_series()
 
 
 class ArrowTable:
@@ -203,31 +208,40 @@ class _PyArrow:
     def block(self, frame: Any, start: int, stop: int) -> Any:
         return ArrowTable(frame.slice(start, stop - start))
 
-    def groups(self, frame: Any, by: Any) -> Iterator[tuple[Hashable, Any]]:
+    def groups(self, frame: Any, by: Any) -> Groups:
         names = [by] if isinstance(by, str) else list(by)
         places: dict[Any, list[int]] = {}
         for place, key in enumerate(zip(*(frame[name].to_pylist() for name in names), strict=True)):
             places.setdefault(tuple(map(_one_nan, key)), []).append(place)
-        for key, rows in places.items():
-            yield key[0] if isinstance(by, str) else key, ArrowTable(frame.take(rows))
+        groups = (
+            (key[0] if isinstance(by, str) else key, ArrowTable(frame.take(rows)))
+            for key, rows in places.items()
+        )
+        return groups, None
 
-    def join(self, results: list[Any], keys: Sequence[Hashable] | None, by: Any) -> Any:
+    def join(self, results: list[Any], labels: Labels | None = None) -> Any:
         import pyarrow
 
         results = [each.open() if isinstance(each, ArrowTable) else each for each in results]
         found = _split_results(results, (pyarrow.Table,))
         if found is not None:
-            return found[0] if len(found) == 1 else pyarrow.concat_tables(found)
+            return _concatenated(found)
         arrays = (pyarrow.Array, pyarrow.ChunkedArray)
         if any(isinstance(result, arrays) for result in results):
-            chunks: list[Any] = []
-            for result in results:
-                if result is not None:
-                    chunks += getattr(result, "chunks", [result])
-            return pyarrow.chunked_array(chunks)
+            columns = [pyarrow.table({"": each}) for each in results if each is not None]
+            return _concatenated(columns).column(0)
         if all(result is None for result in results):
             return None
         return pyarrow.array(results)
+
+
+def _concatenated(tables: list[Any]) -> Any:
+    import pyarrow
+
+    if all(table.schema.equals(tables[0].schema) for table in tables):
+        return tables[0] if len(tables) == 1 else pyarrow.concat_tables(tables)
+    # A column without any value in a part has no type there, and takes that of the others.
+    return pyarrow.concat_tables(tables, promote_options="permissive")
 
 
 class _NumPy:
@@ -239,7 +253,7 @@ class _NumPy:
     def block(self, frame: Any, start: int, stop: int) -> Any:
         return frame[start:stop]
 
-    def groups(self, frame: Any, by: Any) -> Iterator[tuple[Hashable, Any]]:
+    def groups(self, frame: Any, by: Any) -> Groups:
         import numpy
 
         keys = numpy.asarray(by)
@@ -250,10 +264,10 @@ class _NumPy:
             )
         # By the inverse: a NaN is equal to no key.
         distinct, which = numpy.unique(keys, return_inverse=True)
-        for number, key in enumerate(distinct.tolist()):
-            yield key, frame[which == number]
+        groups = ((key, frame[which == number]) for number, key in enumerate(distinct.tolist()))
+        return groups, None
 
-    def join(self, results: list[Any], keys: Sequence[Hashable] | None, by: Any) -> Any:
+    def join(self, results: list[Any], labels: Labels | None = None) -> Any:
         import numpy
 
         if all(result is None for result in results):

@@ -34,6 +34,17 @@ def executor_for(executor: Executor | None, workers: int | None) -> Iterator[tup
     yield executor, getattr(inner, "_max_workers", None) or cpu_count()
 
 
+def own_source(frame: Any, executor: Executor) -> Any:
+    """Return what parts are taken of.
+
+    What `fn` writes into its part is its own. Where parts are not pickled on their way, that takes
+    a copy: in threads, and in every executor that is not known to be one of processes.
+    """
+    inner = type(getattr(executor, "_executor", executor))
+    is_of_processes = any(base.__name__ == "ProcessPoolExecutor" for base in inner.__mro__)
+    return frame if is_of_processes or not hasattr(frame, "copy") else frame.copy()
+
+
 def check_function(fn: object, function: str) -> None:
     """Refuse what cannot be called before anything is sent."""
     if not callable(fn):

@@ -18,21 +18,25 @@ _FEW_ROWS = 100
 
 
 class Texts:
-    """A column of strings in one piece."""
+    """A column of strings in one piece.
 
-    def __init__(self, ends: Any, data: Any) -> None:
-        self._parts = (ends, data)
+    `codes` are, if few strings stand in many places, the numbers of those in each place.
+    """
+
+    def __init__(self, codes: Any, ends: Any, data: Any) -> None:
+        self._parts = (codes, ends, data)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Texts, tuple(map(PickleBuffer, self._parts))
+        return Texts, tuple(part and PickleBuffer(part) for part in self._parts)
 
     def open(self) -> Any:
         """Return an array of strings."""
         import numpy
 
-        texts = _native.unpack_texts(*self._parts)
-        column: Any = numpy.empty(len(texts), dtype=object)
-        column[:] = texts
+        codes, ends, _ = self._parts
+        numbers = memoryview(ends if codes is None else codes)
+        column: Any = numpy.empty(numbers.nbytes // 4, dtype=object)
+        _native.unpack_texts(*self._parts, column)
         return column
 
 
@@ -47,22 +51,34 @@ class Unchanged:
 
 
 class PackedFrame:
-    """A frame without some columns, and those."""
+    """A frame without some columns, and those.
 
-    def __init__(self, rest: Any, names: Any, columns: dict[int, Any]) -> None:
+    `texts` are the columns of strings as they were packed, for what comes back unchanged.
+    """
+
+    def __init__(
+        self, rest: Any, names: Any, columns: dict[int, Any], texts: dict[int, Any] | None = None
+    ) -> None:
         self._rest, self._names, self._columns = rest, names, columns
+        self.texts = texts
 
-    def open(self, column_of: Callable[[Any], Any]) -> tuple[Any, dict[int, Any]]:
-        """Return the frame, and the columns that were apart; `column_of` gives their values."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedFrame, (self._rest, self._names, self._columns)
+
+    def open(self, column_of: Callable[[Any], Any], *, copy: bool) -> tuple[Any, dict[int, Any]]:
+        """Return the frame, and the columns that were apart; `column_of` gives their values.
+
+        With `copy` these stay as they are, whatever is written into the frame.
+        """
         import pandas
 
         frame = self._rest
         frame.columns = range(len(frame.columns))
         opened = {position: column_of(each) for position, each in self._columns.items()}
         for position, column in opened.items():
-            # A copy, for the frame is written by whoever gets it; as objects, whatever they look
-            # like; under a name that no other column has until they all get theirs.
-            values = pandas.Series(column.copy(), index=frame.index, dtype=object)
+            # As objects, whatever they look like; under a name that no other column has until they
+            # all get theirs.
+            values = pandas.Series(column.copy() if copy else column, frame.index, dtype=object)
             frame.insert(position, -1 - position, values)
         frame.columns = self._names
         return frame, opened
@@ -80,15 +96,19 @@ def packed(frame: Any, sent: dict[int, Any] | None = None) -> Any:
     import numpy
 
     columns: dict[int, Any] = {}
+    texts: dict[int, Any] = {}
     for position, kind in enumerate(frame.dtypes):
         if isinstance(kind, numpy.dtype) and kind.kind == "O":
-            column = _column(frame.iloc[:, position].to_numpy(), sent or {})
+            # A copy of the references: whoever has the frame may change it before this is back.
+            # In a worker nobody else has it.
+            values = frame.iloc[:, position].to_numpy(copy=sent is None)
+            column = _column(values, sent or {})
             if column is not None:
-                columns[position] = column
+                columns[position], texts[position] = column, values
     if not columns:
         return frame
     kept = [position for position in range(len(frame.columns)) if position not in columns]
-    return PackedFrame(frame.iloc[:, kept], frame.columns, columns)
+    return PackedFrame(frame.iloc[:, kept], frame.columns, columns, texts)
 
 
 def _column(values: Any, sent: dict[int, Any]) -> Texts | Unchanged | None:
@@ -104,18 +124,22 @@ def _column(values: Any, sent: dict[int, Any]) -> Texts | Unchanged | None:
 def opened(part: Any) -> tuple[Any, dict[int, Any]]:
     """Return in a worker a part as a frame, and its columns of strings."""
     if isinstance(part, PackedFrame):
-        return part.open(Texts.open)
+        return part.open(Texts.open, copy=True)
     return part, {}
 
 
-def received(result: Any, part: Any) -> Any:
-    """Return in the program a result as a frame; `part` is what it was made of."""
+def noted(part: Any, texts: list[dict[int, Any]]) -> Any:
+    """Return a part that is about to be sent, its columns of strings added to a list."""
+    texts.append(part.texts or {} if isinstance(part, PackedFrame) else {})
+    return part
+
+
+def received(result: Any, texts: dict[int, Any]) -> Any:
+    """Return in the program a result as a frame; `texts` are what its part had of strings."""
     if not isinstance(result, PackedFrame):
         return result
 
     def values(column: Texts | Unchanged) -> Any:
-        if isinstance(column, Texts):
-            return column.open()
-        return part().iloc[:, column.position].to_numpy()
+        return column.open() if isinstance(column, Texts) else texts[column.position]
 
-    return result.open(values)[0]
+    return result.open(values, copy=False)[0]

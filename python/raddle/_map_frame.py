@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from ._frame_kinds import ArrowTable, kind_of
-from ._frame_tasks import PARTS_A_WORKER, bounds, check_count, check_function, executor_for, run
-from ._frame_texts import opened, packed, received
+from ._frame_tasks import (
+    PARTS_A_WORKER,
+    bounds,
+    check_count,
+    check_function,
+    executor_for,
+    own_source,
+    run,
+)
+from ._frame_texts import noted, opened, packed, received
 from ._progress import Progress
 
 if TYPE_CHECKING:
@@ -60,7 +67,8 @@ def map_frame(
     object
         Frames are concatenated, with their index; parts for which `fn` returned None are left out.
         Of single values a Series or an array is made, one for each part; with pandas and `by` its
-        index is the keys. None if every part gave None.
+        index is the keys. None if every part gave None. Without any group `fn` is not called, and
+        the result is `frame` without its rows.
 
     Raises
     ------
@@ -85,11 +93,13 @@ def map_frame(
     rows = kind.rows(frame)
     with executor_for(executor, workers) as (pool, at_once):
         parts = chunks or PARTS_A_WORKER * at_once
-        source = _own_source(frame, pool)
+        source = own_source(frame, pool)
         if by is not None:
             return _map_groups(fn, kind, source, by, parts, pool, progress)
         places = bounds(rows, parts)
-        calls = ((fn, kind.block(source, start, stop)) for start, stop in places)
+        texts: list[Any] = []
+        blocks = (kind.block(source, start, stop) for start, stop in places)
+        calls = ((fn, noted(block, texts)) for block in blocks)
 
         def name(number: int, _error: BaseException) -> str:
             start, stop = places[number]
@@ -97,19 +107,7 @@ def map_frame(
 
         results = run(pool, _call, calls, name, progress, len(places))
 
-    def result(number: int) -> Any:
-        start, stop = places[number]
-        return received(results[number], lambda: frame.iloc[start:stop])
-
-    return kind.join([result(number) for number in range(len(places))], None, None)
-
-
-def _own_source(frame: Any, pool: Executor) -> Any:
-    """Return what parts are taken of: in threads a copy, so that what `fn` writes is its own."""
-    executor = getattr(pool, "_executor", pool)
-    if isinstance(executor, ThreadPoolExecutor) and hasattr(frame, "copy"):
-        return frame.copy()
-    return frame
+    return kind.join([received(*each) for each in zip(results, texts, strict=True)])
 
 
 def _map_groups(
@@ -123,13 +121,17 @@ def _map_groups(
 ) -> Any:
     keys: list[Hashable] = []
     groups: list[Any] = []
-    for key, group in kind.groups(frame, by):
+    pairs, labels = kind.groups(frame, by)
+    for key, group in pairs:
         keys.append(key)
         groups.append(group)
     if not groups:
-        raise ValueError("a frame without rows has no groups: there is nothing to call fn with")
+        return frame[:0]
     places = list(_weighed(groups, tasks))
-    calls = ((fn, [packed(group) for group in groups[first:end]]) for first, end in places)
+    texts: list[Any] = []
+    calls = (
+        (fn, [noted(packed(group), texts) for group in groups[first:end]]) for first, end in places
+    )
 
     def name(number: int, error: BaseException) -> str:
         first, end = places[number]
@@ -140,10 +142,7 @@ def _map_groups(
 
     results = run(pool, _call_each, calls, name, progress, len(places))
     found = [result for each in results for result in each]
-    made = [
-        received(each, partial(groups.__getitem__, number)) for number, each in enumerate(found)
-    ]
-    return kind.join(made, keys, by)
+    return kind.join([received(*each) for each in zip(found, texts, strict=True)], labels)
 
 
 def _weighed(groups: list[Any], tasks: int) -> Iterator[tuple[int, int]]:

@@ -26,6 +26,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)
 
 
+def pytest_collection_finish() -> None:
+    """Take what the test modules have imported out of the collector's sight.
+
+    A full collection then takes what the test has made, not 0.1 s for all of pandas.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def watch(config: pytest.Config) -> None:
     """Show all stacks and end the run, without the interpreter's help, if time runs out."""
     faulthandler.dump_traceback_later(SECONDS_OF_A_PHASE, exit=True, file=config.stash[STDERR])

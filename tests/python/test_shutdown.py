@@ -180,7 +180,7 @@ def test_a_callback_of_a_task_cancelled_at_shutdown_may_use_the_pool(make_raddle
 
 
 def test_submit_racing_with_shutdown_either_runs_or_raises(make_any):
-    for _ in range(60):
+    for _ in range(20):
         executor, futures = make_any(2), []
         start = threading.Barrier(3)
 

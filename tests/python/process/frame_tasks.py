@@ -91,3 +91,36 @@ def fail_at_seven(value: Any) -> Any:
 
 def plus(value: Any, other: Any, *, more: Any = 0) -> Any:
     return value + other + more
+
+
+def sum_of_v(part: Any) -> Any:
+    return part["v"].sum()
+
+
+def total(part: Any) -> Any:
+    return part.sum()
+
+
+def null_below_three(part: Any) -> Any:
+    import pyarrow
+
+    values = [value if value >= 3 else None for value in part["i"].to_pylist()]
+    return pyarrow.table({"i": values})
+
+
+def column_null_below_three(part: Any) -> Any:
+    return null_below_three(part)["i"]
+
+
+def series_null_below_three(part: Any) -> Any:
+    import polars
+
+    return polars.Series("i", [value if value >= 3 else None for value in part["i"]])
+
+
+def distinct_objects(part: Any) -> int:
+    return len(set(map(id, part["s"])))
+
+
+def upper_s(part: Any) -> Any:
+    return part.assign(s=part["s"].map({text: text.upper() for text in part["s"].unique()}))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
+import pickle
 import threading
 
 import frame_tasks as tasks
@@ -411,7 +413,6 @@ def test_results_that_do_not_go_together_are_told(pool):
         (lambda: raddle.map_frame(len, small(), executor=3), "must be an executor"),
         (lambda: raddle.map_frame(len, numpy.array(3)), "no rows"),
         (lambda: raddle.map_frame(len, numpy.arange(3), by=[1]), "one key for each"),
-        (lambda: raddle.map_frame(len, small(0), by="i"), "no groups"),
         (lambda: raddle.apply(len, numpy.arange(3)), "map_frame"),
         (lambda: raddle.apply(len, small(), axis=2), "axis="),
         (lambda: raddle.apply(len, small(), axis=1, result_type="broadcast"), "result_type="),
@@ -471,3 +472,144 @@ def test_what_threads_write_is_not_the_callers(chunks):
         frames = raddle.map_frame(write, frame, chunks=chunks, executor=threads.options(label="x"))
     assert array.tolist() == frame["a"].tolist() == [0, 1, 2, 3, 4, 5]
     assert doubled.tolist() == frames["a"].tolist() == [0, 2, 4, 6, 8, 10]
+
+
+KEYS = pandas.DataFrame(
+    {
+        "small": numpy.array([2, 1, 2, 1], dtype="int8"),
+        "kind": pandas.Categorical(["x", "y", "x", "x"], categories=["x", "y", "z"]),
+        "when": pandas.date_range("2020-01-01", periods=4, freq="D"),
+        "v": [1.0, 2.0, 3.0, 4.0],
+    }
+)
+BY = {
+    "a name": "small",
+    "a list of one": ["small"],
+    "categories": "kind",
+    "two": ["small", "kind"],
+    "time": pandas.Grouper(key="when", freq="36h"),
+    "time with empty groups": pandas.Grouper(key="when", freq="12h"),
+    "labels": lambda label: label % 2,
+    "a Series": pandas.Series([1, 1, 2, 2], name="other", dtype="int16"),
+}
+
+
+@pytest.mark.parametrize("by", BY.values(), ids=list(BY))
+@pytest.mark.filterwarnings("ignore:DataFrameGroupBy.apply operated on the grouping columns")
+def test_values_of_groups_have_the_index_that_pandas_gives_them(pool, by):
+    result = raddle.map_frame(tasks.sum_of_v, KEYS, by=by, executor=pool)
+    expected = KEYS.groupby(by, observed=True).apply(tasks.sum_of_v)
+    pandas.testing.assert_series_equal(result, expected)
+
+
+def test_values_of_groups_of_a_series_have_its_name(pool):
+    series = KEYS["v"].rename("speed")
+    result = raddle.map_frame(tasks.total, series, by=KEYS["kind"], executor=pool)
+    expected = series.groupby(KEYS["kind"], observed=True).apply(tasks.total)
+    pandas.testing.assert_series_equal(result, expected)
+
+
+@pytest.mark.parametrize("keys", [[], [numpy.nan, numpy.nan]], ids=["no rows", "keys all NaN"])
+def test_without_groups_the_result_is_the_frame_without_rows(pool, keys):
+    frame = pandas.DataFrame({"k": pandas.Series(keys, dtype=float), "s": list("ab")[: len(keys)]})
+    result = raddle.map_frame(tasks.identity, frame, by="k", executor=pool)
+    pandas.testing.assert_frame_equal(result, frame.iloc[:0])
+    table = pyarrow.Table.from_pandas(frame.iloc[:0], preserve_index=False)
+    assert raddle.map_frame(tasks.identity, table, by="k", executor=pool).equals(table)
+    polar = polars.from_pandas(frame.iloc[:0])
+    polars.testing.assert_frame_equal(
+        raddle.map_frame(tasks.identity, polar, by="k", executor=pool), polar
+    )
+    array = numpy.empty((0, 2), dtype="i2")
+    result = raddle.map_frame(tasks.identity, array, by=[], executor=pool)
+    assert (result.shape, result.dtype) == ((0, 2), array.dtype)
+
+
+def test_categories_of_kinds_that_have_no_order_are_joined(pool):
+    frame = pandas.DataFrame({"s": ["a", "b", 1, 2]})
+    result = raddle.map_frame(tasks.as_category, frame, chunks=2, executor=pool)
+    assert result["s"].tolist() == ["a", "b", 1, 2]
+    assert list(result["s"].cat.categories) == ["a", "b", 1, 2]
+
+
+def test_a_part_without_a_value_takes_the_type_of_the_others(pool):
+    table = pyarrow.table({"i": [1, 2, 3, 4]})
+    joined = raddle.map_frame(tasks.null_below_three, table, chunks=2, executor=pool)
+    assert joined["i"].to_pylist() == [None, None, 3, 4]
+    column = raddle.map_frame(tasks.column_null_below_three, table, chunks=2, executor=pool)
+    assert column.to_pylist() == [None, None, 3, 4]
+    polar = polars.DataFrame({"i": [1, 2, 3, 4]})
+    series = raddle.map_frame(tasks.series_null_below_three, polar, chunks=2, executor=pool)
+    polars.testing.assert_series_equal(series, polars.Series("i", [None, None, 3, 4]))
+
+
+def test_a_series_of_polars_has_no_columns_to_group_by(pool):
+    with pytest.raises(TypeError, match="pass a DataFrame with the keys"):
+        raddle.map_frame(len, polars.Series([1, 2]), by="k", executor=pool)
+
+
+@pytest.mark.parametrize("keywords", [{"by_row": False}, {"convert_dtype": False}], ids=str)
+@pytest.mark.filterwarnings("ignore:the convert_dtype parameter")
+def test_keywords_of_pandas_own_apply_are_pandas(pool, keywords):
+    series = small()["f"]
+    result = raddle.apply(tasks.double, series, kwargs=keywords, executor=pool)
+    pandas.testing.assert_series_equal(result, series.apply(tasks.double, **keywords))
+
+
+def test_strings_that_come_back_unchanged_are_those_that_were_sent():
+    frame, go_on = many_texts(), threading.Event()
+
+    class Late(concurrent.futures.ProcessPoolExecutor):
+        """Runs a part as a worker does, after the caller has changed the frame."""
+
+        def __init__(self):
+            self._max_workers = 1
+
+        def submit(self, fn, /, *args):
+            future = concurrent.futures.Future()
+            call = pickle.dumps((fn, args), protocol=5)
+            threading.Thread(target=self._run, args=(future, call)).start()
+            return future
+
+        def _run(self, future, call):
+            go_on.wait(60)
+            fn, args = pickle.loads(call)
+            future.set_result(pickle.loads(pickle.dumps(fn(*args), protocol=5)))
+
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            pass
+
+    def change():
+        frame["s"].to_numpy()[:] = "changed"
+        go_on.set()
+
+    pool = Late()
+    submit = pool.submit
+    pool.submit = lambda *call: (submit(*call), change())[0]
+    result = raddle.map_frame(tasks.identity, frame, chunks=1, executor=pool)
+    assert frame["s"].tolist() == ["changed"] * 1000
+    pandas.testing.assert_frame_equal(result, many_texts())
+
+
+def test_a_row_that_apply_writes_in_threads_is_not_the_callers():
+    def write(row):
+        row["a"] = -1
+        return 0
+
+    frame = pandas.DataFrame({"a": range(6), "b": range(6)})
+    with raddle.ThreadPoolExecutor(2) as threads:
+        raddle.apply(write, frame, axis=1, executor=threads)
+    assert frame["a"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_strings_that_stand_in_many_places_stay_the_same_objects(pool):
+    carriers = ["UA", "AA", "B6", "a\u00e9"]
+    frame = pandas.DataFrame({"s": [carriers[number % 4] for number in range(4000)], "i": 1})
+    counts = raddle.map_frame(tasks.distinct_objects, frame, chunks=2, executor=pool)
+    assert counts.tolist() == [4, 4]
+    result = raddle.map_frame(tasks.upper_s, frame, chunks=1, executor=pool)
+    expected = frame.assign(s=frame["s"].str.upper())
+    pandas.testing.assert_frame_equal(result, expected)
+    frame.loc[3999, "s"] = None
+    result = raddle.map_frame(tasks.identity, frame, chunks=1, executor=pool)
+    pandas.testing.assert_frame_equal(result, frame)

@@ -46,6 +46,15 @@ pub trait Launcher: Send + Sync {
     /// The system's own words, if it does not start one.
     fn supervise(&self, body: ThreadBody) -> Result<(), String>;
 
+    /// Starts the thread that hands on what workers tell; called when one of them has told something.
+    ///
+    /// # Errors
+    /// The system's own words, if it does not start one: then the thread that supervises hands it on.
+    fn listen(&self, body: ThreadBody) -> Result<(), String> {
+        let thread = std::thread::Builder::new().name("raddle-notes".into()).spawn(body);
+        thread.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Starts a worker for the seat of this number, as the `number`th of the pool.
     ///
     /// # Errors
@@ -65,7 +74,8 @@ pub trait Launcher: Send + Sync {
         false
     }
 
-    /// Hears what workers tell, before the results of the tasks in which they told it are known.
+    /// Hears what workers tell, before the results of the tasks in which they told it are known; called on a thread of its own
+    /// (see [`listen`](Self::listen)).
     fn hear(&self, notes: Vec<Note>) {
         drop(notes);
     }

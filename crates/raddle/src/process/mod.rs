@@ -50,6 +50,7 @@ mod supervisor;
 #[cfg(not(loom))]
 pub mod task;
 #[cfg(not(loom))]
+mod teller;
 mod told;
 #[cfg(not(loom))]
 pub mod worker;
