@@ -13,9 +13,10 @@ use pyo3::types::PyBytes;
 use raddle::os::fork_generation;
 use raddle::process::arena::{Arena, Segment};
 
-use crate::apart::{Apart, WorkerSide, add_segments, is_apart, with_segments};
+use crate::apart::{Apart, WorkerSide, add_segments, with_segments};
 use crate::decode::Unreadable;
 use crate::pickling::Pickling;
+use crate::placing::is_apart;
 use crate::segment_buffer::Access;
 
 /// In a worker: by what its program's arena is seen; and in which generation of forks.

@@ -19,6 +19,8 @@ mod cores;
 #[cfg(not(loom))]
 mod crew;
 pub mod doorbell;
+#[cfg(not(loom))]
+pub mod draft;
 #[cfg(all(not(loom), feature = "processes"))]
 mod executor;
 #[cfg(all(not(loom), feature = "processes"))]
