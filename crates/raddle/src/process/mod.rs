@@ -28,7 +28,6 @@ mod functions;
 #[cfg(not(loom))]
 mod held;
 pub mod launcher;
-#[cfg(not(loom))]
 pub mod lease;
 #[cfg(not(loom))]
 pub mod link;
