@@ -77,12 +77,14 @@ impl WorkerSide {
             let mut ring = || drop((&self.bell).write(&1_u64.to_ne_bytes()));
             lock(lender).lease(total, &mut ring)
         })?;
-        let mut arena = self.arena();
-        for (start, part) in parts.placed() {
-            // SAFETY: a part is borrowed memory, which stays where it is.
-            unsafe { arena.write(&lease, start, part.start, part.length) }.ok()?;
-        }
-        Some(lease.offset)
+        copying(py, total, || {
+            let mut arena = self.arena();
+            for (start, part) in parts.placed() {
+                // SAFETY: a part is borrowed memory, which stays where it is.
+                unsafe { arena.write(&lease, start, part.start, part.length) }.ok()?;
+            }
+            Some(lease.offset)
+        })
     }
 }
 
@@ -115,10 +117,20 @@ struct Part<'a> {
     borrowed: std::marker::PhantomData<&'a [u8]>,
 }
 
+// SAFETY: it is read alone, and stays where it is while it is borrowed, whichever thread reads.
+unsafe impl Send for Part<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Part<'_> {}
+
 impl<'a> Part<'a> {
     fn of(bytes: &'a [u8]) -> Self {
         Self { start: bytes.as_ptr(), length: bytes.len(), borrowed: std::marker::PhantomData }
     }
+}
+
+/// Copies so many bytes: if they are many, other threads have the interpreter meanwhile.
+fn copying<R: Send>(py: Python<'_>, bytes: u64, copy: impl FnOnce() -> R + Send) -> R {
+    if bytes >= LEAST_MAPPED { py.detach(copy) } else { copy() }
 }
 
 /// What is to lie in one segment.
@@ -172,10 +184,12 @@ impl Apart {
             Self::Worker(side) => side.put(py, parts),
             Self::Program(arena) => {
                 let segment = arena.try_take(parts.total())?;
-                for (start, part) in parts.placed() {
-                    // SAFETY: a part is borrowed memory, which stays where it is; nobody has been told of the segment.
-                    unsafe { segment.write(start, part.start, part.length) }.ok()?;
-                }
+                copying(py, parts.total(), || {
+                    parts.placed().try_for_each(|(start, part)| {
+                        // SAFETY: a part is borrowed memory, which stays where it is; nobody has been told of the segment.
+                        unsafe { segment.write(start, part.start, part.length) }.ok()
+                    })
+                })?;
                 let offset = segment.offset();
                 add_segments(&[segment]).then_some(offset)
             }
