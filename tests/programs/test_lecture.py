@@ -21,7 +21,7 @@ from lecture.pages import SERVER, PageError, Pages, download
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER = re.compile(r"\d[\d,]*\d(?=[ ,:]|$)")
 #: Parts that measure no loop beside the standard library and raddle: they have tests of their own.
-WITHOUT_LOOP = ("advice", "kinds", "race", "locks", "deadlock", "processes", "choice")
+WITHOUT_LOOP = ("advice", "kinds", "race", "locks", "deadlock", "processes", "choice", "batch")
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def quick(monkeypatch):
         monkeypatch.setattr(import_module(f"lecture.part_{name}"), "time", brief)
     monkeypatch.setattr(import_module("lecture.squares"), "LARGEST", 100_000)
     monkeypatch.setattr(import_module("lecture.part_tasks"), "COUNT", 200)
+    monkeypatch.setattr(import_module("lecture.part_batch"), "ROWS", 4_000)
 
 
 def shown(capsys, *words):
@@ -148,6 +149,20 @@ def test_the_choice_part_measures_every_line_for_four_pools(capsys):
         (line,) = [line for line in lines if line.startswith(f"  {name} ")]
         figures = re.findall(r"[\d.,]+", line[23:])
         assert len(figures) == len(part.POOLS), line
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_batch_part_has_the_same_result_in_all_ways(capsys):
+    _, lines, _ = shown(capsys, "--part", "batch")
+    assert "  > 4,000 flights: the same each way" in lines
+    for name in ("in 4 parts", "apply, by element", "groups, by carrier"):
+        (line,) = [line for line in lines if line.startswith(f"  {name} ")]
+        assert len(re.findall(r"[\d.]+ m?s", line)) == 3, line
+
+
+def test_the_batch_part_reads_the_whole_table():
+    part = import_module("lecture.part_batch")
+    assert len(part.table_of_flights()) == part.ROWS == 336_776
 
 
 def test_the_advice_part_answers_for_each_program(capsys):
