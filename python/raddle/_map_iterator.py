@@ -16,13 +16,15 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import (
     _native,
     _start,  # noqa: F401  # its hook at exit is to be registered before the one of this module
 )
 from ._machine import machine
+from ._map_chunk import Chunk
+from ._map_errors import named, named_range, with_call
 from ._map_examine import Examiner
 from ._map_options import MapOptions
 from ._map_pool import (
@@ -33,8 +35,10 @@ from ._map_pool import (
     ProcessRunner,
     Runner,
     ThreadRunner,
+    Unsent,
     forsake_left,
 )
+from ._process_errors import UnpicklingFailed, WorkerDied
 from ._travel import CannotTravel, add_note, obstacle
 
 if TYPE_CHECKING:
@@ -54,20 +58,10 @@ _MOST_UNMEASURED = 50_000
 _REPORTED = 0.1
 #: Seconds between two decisions while workers work.
 _DECIDED = 0.02
+#: Seconds in which the items of a chunk are drawn; those that take longer make a smaller one.
+_DRAWN = 2e-3
 #: Seconds of a batch, while workers are being started.
 _BATCH = 2e-3
-#: Characters of an item in a message.
-_SHOWN = 200
-
-
-class Chunk(NamedTuple):
-    """Items that workers have been given."""
-
-    start: int
-    items: list[Any]
-    #: None for items that are to be worked on in the calling thread after all.
-    future: cf.Future[Any] | None
-    runner: Runner | None
 
 
 class MapIterator(_native.MapLoop, Generic[_T_co]):
@@ -125,7 +119,7 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         self._told = told
         self._due = time.monotonic() + _REPORTED
         self._lock = threading.Lock()
-        self._choice = _native.Choice(machine(), total, options.workers)
+        self._choice = _native.Choice(machine(), total, options.most_workers)
         self._examiner = Examiner(function, takes_tuples, self._choice)
         self._runner: Runner | None = None
         self._warming: ProcessRunner | None = None
@@ -136,7 +130,10 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         self._is_closed = False
         self._has_ended = False
         self._has_begun = False
-        self._error: tuple[BaseException, tuple[Any, ...] | None, int] | None = None
+        #: What ends the map, and the place of its item.
+        self._error: tuple[BaseException, int] | None = None
+        self._split: list[Chunk] = []
+        self._is_lazy = not at_hand
         self._counted = 0
         self._delay = 0.0
         self._unmeasured = 0
@@ -147,9 +144,10 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
 
     def _step(self) -> list[Any] | None:
         """Return the next results, or None at the end."""
+        # An error of whoever is told ends nothing: the next results come at the next time.
+        self._tell()
         try:
             while True:
-                self._tell()
                 with self._lock:
                     results = self._next_results()
                 if results is None:
@@ -250,6 +248,9 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         together = max(1, min(64, int(_UNMEASURED / item)))
         if self._warming is not None:
             together = max(1, min(2_000, int(_BATCH / item)))
+        if self._is_lazy or self._examiner.reason is not None:
+            # What an item does, or drawing one, is not done before its result is asked for.
+            together = 1
         self._unmeasured = min(_MOST_UNMEASURED, int(_UNMEASURED / item), 4 * self._unmeasured + 1)
         budget = self._unmeasured * 16 if item < 2e-6 else self._unmeasured
         if self._options.deadline is not None or self._told is not None:
@@ -364,20 +365,16 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             logger.info("%s: after %d items: %s", name, self._choice.done, self._choice.reason())
 
     def _threads(self, workers: int) -> ThreadRunner:
-        timeout = self._options.policy.task_timeout
         _live.add(self)
-        return ThreadRunner(self._called, self._takes_tuples, workers, timeout)
+        return ThreadRunner(self._called, self._takes_tuples, workers, self._options.policy)
 
     def _processes(self, workers: int) -> ProcessRunner:
-        policy = self._options.policy
         _live.add(self)
         return ProcessRunner(
             self._called,
             self._takes_tuples,
             workers,
-            task_timeout=policy.task_timeout,
-            retries=policy.retries,
-            retry_on=policy.retry_on,
+            self._options.policy,
             expected=self._examiner.plain_values() if self._is_auto else None,
         )
 
@@ -427,9 +424,11 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             self._drop_runner()
             return []
         chunk = self._next_chunk()
-        done = self._result(chunk)
+        done = self._mended(chunk, self._result(chunk))
         # What was to be done after it may be another by now.
         self._pending = deque(one for one in self._pending if one.start != chunk.start)
+        self._pending.extendleft(reversed(self._split))
+        self._split = []
         self._account(chunk, done)
         if not self._pending:
             self._close_retired()
@@ -464,8 +463,10 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
     def _account(self, chunk: Chunk, done: Done) -> None:
         count = len(done.results)
         if done.error is not None:
-            item = (chunk.items[count],) if count < len(chunk.items) else None
-            self._fail(done.error, item, chunk.start + count)
+            if not done.is_named:
+                item = (chunk.items[count],) if count < len(chunk.items) else None
+                named(done.error, item, chunk.start + count)
+            self._end_with(done.error, chunk.start + count)
         self._choice.count_done(count)
         # What was called here in place of a worker was not measured.
         if count and done.wall > 0:
@@ -474,9 +475,12 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             self._look_again(count)
 
     def _fail(self, error: BaseException, item: tuple[Any, ...] | None, index: int) -> None:
-        """End the map with this error, after the results before it."""
-        if self._error is None or self._error[2] > index:
-            self._error = error, item, index
+        """End the map with this error of an item, after the results before it."""
+        self._end_with(named(error, item, index), index)
+
+    def _end_with(self, error: BaseException, index: int) -> None:
+        if self._error is None or self._error[1] > index:
+            self._error = error, index
         self._has_ended = True
         for later in list(self._pending):
             if later.start > index or not self._options.ordered:
@@ -511,19 +515,47 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             room = runner.workers * (4 if size > 1 or runner.way == "processes" else 2)
             if self._options.buffersize is not None:
                 waiting = sum(len(chunk.items) for chunk in self._pending)
+                # All workers are to have some.
+                size = min(size, max(1, self._options.buffersize // runner.workers))
                 size = min(size, self._options.buffersize - waiting)
             if size < 1 or len(self._pending) >= room:
                 return
-            start = self._drawn
-            items, error = self._draw(size)
-            if error is not None and not isinstance(error, Exception):
-                # A Ctrl-C while the input waits is for now, not for when all results are there.
-                raise error
+            if self._is_lazy and self._pending and self._has_result():
+                return  # an input that takes its time does not hold back what is done
+            self._feed_chunk(runner, size)
+
+    def _feed_chunk(self, runner: Runner, size: int) -> None:
+        start = self._drawn
+        items, error = self._drawn_items(size)
+        if error is not None and not isinstance(error, Exception):
+            # A Ctrl-C while the input waits is for now, not for when all results are there.
+            raise error
+        if error is not None:
+            self._fail(error, None, start + len(items))
+        if items:
+            self._submit(runner, start, items)
+
+    def _drawn_items(self, size: int) -> tuple[list[Any], BaseException | None]:
+        """Draw the items of a chunk: fewer at the end, or of an input that takes its time."""
+        items: list[Any] = []
+        until = time.perf_counter() + _DRAWN
+        while len(items) < size:
+            drawn, error = self._draw(1 if self._is_lazy else size)
+            items += drawn
             if error is not None:
-                self._fail(error, None, start + len(items))
-            self._has_ended |= len(items) < size
-            if items:
-                self._submit(runner, start, items)
+                return items, error
+            if not drawn or len(drawn) < size and not self._is_lazy:
+                self._has_ended = True
+                break
+            if time.perf_counter() > until:
+                break
+        return items, None
+
+    def _has_result(self) -> bool:
+        first = self._pending[0].future
+        if first is None or not self._options.ordered:
+            return any(one.future is None or one.future.done() for one in self._pending)
+        return first.done()
 
     def _submit(self, runner: Runner, start: int, items: list[Any]) -> None:
         self._pending.append(Chunk(start, items, runner.submit(items), runner))
@@ -535,22 +567,68 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             self._take_back()
             return self._run_here(chunk.items)
         is_lost = isinstance(error, (cf.BrokenExecutor, cf.TimeoutError, cf.CancelledError))
+        is_lost &= not isinstance(error, UnpicklingFailed)
         if runner.way == "processes" and not is_lost:
             path = "args" if self._takes_tuples else "args[0]"
             found = next(filter(None, (obstacle(item, path) for item in chunk.items)), None)
             if self._is_auto:
-                # Here it need not be sent.
-                reason = str(found or f"a result cannot travel: {error}")
-                self._choice.forbid("processes", reason)
-                if runner is self._runner:
-                    self._drop_runner()
-                    self._choice.go_back(reason)
+                self._stay_here(str(found or f"a result cannot travel: {error}"))
                 return self._run_here(chunk.items)
             if found is not None:
                 add_note(error, str(found))
+        if isinstance(error, WorkerDied) and self._tries_again(chunk, runner, error):
+            return Done([], None, 0.0, 0.0)
+        with_call(error, self._examiner.function, self._takes_tuples, chunk.items)
         if self._options.on_error != "raise":
             return Done([Failed(error)] * len(chunk.items), None, 0.0, 0.0)
-        return Done([], error, 0.0, 0.0)
+        return Done([], named_range(error, chunk), 0.0, 0.0, True)
+
+    def _tries_again(self, chunk: Chunk, runner: Runner, error: WorkerDied) -> bool:
+        """Have the items of a chunk that a worker died of tried again one by one, if that may be."""
+        policy = self._options.policy
+        if len(chunk.items) == 1 or not policy.retries or not isinstance(error, policy.retry_on):
+            return False
+        self._split = [
+            Chunk(place, [item], runner.submit([item], is_again=True), runner)
+            for place, item in enumerate(chunk.items, chunk.start)
+        ]
+        return True
+
+    def _stay_here(self, reason: str) -> None:
+        """Go back to where nothing has to be sent."""
+        self._choice.forbid("processes", reason)
+        if self._runner is not None and self._runner.way == "processes":
+            self._drop_runner()
+            self._choice.go_back(reason)
+
+    def _mended(self, chunk: Chunk, done: Done) -> Done:
+        """Have called here what a worker has called, and what came of it could not be sent."""
+        results = list(done.results)
+        for place, value in enumerate(results):
+            if type(value) is Unsent:
+                why = value.why
+            elif type(value) is Failed and isinstance(value.error, UnpicklingFailed):
+                why = "an exception cannot be rebuilt from a process"
+                if not self._is_auto:
+                    continue
+            else:
+                continue
+            if not self._is_auto:
+                error = CannotTravel(why)
+                if self._options.on_error == "raise":
+                    return Done(results[:place], error, done.wall, done.busy)
+                results[place] = Failed(error)
+                continue
+            self._stay_here(why)
+            here = self._run_here(chunk.items[place : place + 1])
+            if here.error is not None:
+                return Done(results[:place], here.error, 0.0, 0.0)
+            results[place] = here.results[0]
+        if self._is_auto and isinstance(done.error, UnpicklingFailed) and not done.is_named:
+            self._stay_here("an exception cannot be rebuilt from a process")
+            here = self._run_here(chunk.items[len(results) :])
+            return Done(results + here.results, here.error, 0.0, 0.0)
+        return done._replace(results=results)
 
     def _run_here(self, items: list[Any]) -> Done:
         results: list[Any] = []
@@ -574,21 +652,21 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             if type(value) is not Failed:
                 given.append(value)
             elif self._options.on_error == "return":
-                given.append(_named(value.error, None, index))
+                given.append(named(value.error, None, index))
         return given
 
     def _raise(self) -> None:
         assert self._error is not None
-        (error, item, index), self._error = self._error, None
+        (error, _), self._error = self._error, None
         try:
-            raise _named(error, item, index)
+            raise error
         finally:
             # The error has the frames, and the frames would have the error.
-            del error, item
+            del error
 
     def _failed(self, error: BaseException, item: tuple[Any, ...] | None, index: int) -> None:
         """Take note of an error in the plain loop, which is raised next."""
-        _named(error, item, index)
+        named(error, item, index)
         self._stop(error)
 
     def _stop(self, error: BaseException) -> None:
@@ -645,8 +723,8 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         self._end()
         if self._told is not None:
             told, self._told = self._told, None
-            told(self._choice.done)
-            told.close()
+            with told:
+                told(self._choice.done)
 
     def _close_retired(self) -> None:
         for runner in self._retired:
@@ -692,15 +770,3 @@ def _end_interrupted() -> None:
 
 # After the pools' own, which are loaded here, so that it is called before theirs.
 threading._register_atexit(_end_interrupted)  # type: ignore[attr-defined]
-
-
-def _named(error: BaseException, item: tuple[Any, ...] | None, index: int) -> BaseException:
-    """Add to an error which item it is of."""
-    try:
-        shown = "" if item is None else f": {item[0]!r}"
-    except Exception:
-        shown = f": a {type(item[0]).__name__}" if item else ""
-    if len(shown) > _SHOWN:
-        shown = f"{shown[:_SHOWN]}..."
-    add_note(error, f"raddle.map: this was item {index}{shown}")
-    return error
