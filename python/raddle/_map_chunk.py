@@ -17,3 +17,5 @@ class Chunk(NamedTuple):
     #: None for items that are to be worked on in the calling thread after all.
     future: cf.Future[Any] | None
     runner: Runner | None
+    #: How often it has been tried again.
+    tries: int = 0

@@ -38,16 +38,9 @@ def named_range(error: BaseException, chunk: Chunk) -> BaseException:
     return _noted(error, f"{_MARK}one of items {chunk.start} to {last}")
 
 
-def is_named(error: BaseException) -> bool:
-    """Return whether an error tells already of which items it may be."""
-    return any(str(note).startswith(_MARK) for note in getattr(error, "__notes__", ()))
-
-
 def _noted(error: BaseException, note: str) -> BaseException:
-    try:
-        others = [one for one in error.__notes__ if not str(one).startswith(_MARK)]
-    except (AttributeError, TypeError):
-        others = []
+    notes = getattr(error, "__notes__", ())
+    others = [one for one in notes if not str(one).startswith(_MARK)]
     # Where notes are not shown yet, before Python 3.11, they can be looked at.
     error.__notes__ = [*others, note]  # type: ignore[attr-defined,unused-ignore]
     return error

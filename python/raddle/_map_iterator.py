@@ -23,23 +23,19 @@ from . import (
     _start,  # noqa: F401  # its hook at exit is to be registered before the one of this module
 )
 from ._machine import machine
-from ._map_chunk import Chunk
-from ._map_errors import named, named_range, with_call
+from ._map_errors import named
 from ._map_examine import Examiner
 from ._map_options import MapOptions
 from ._map_pool import (
     Attempt,
-    Done,
     Failed,
-    HasEffects,
     ProcessRunner,
     Runner,
     ThreadRunner,
-    Unsent,
     forsake_left,
 )
-from ._process_errors import UnpicklingFailed, WorkerDied
-from ._travel import CannotTravel, add_note, obstacle
+from ._map_workers import Workers
+from ._travel import CannotTravel, obstacle
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -56,15 +52,11 @@ _UNMEASURED = 2e-4
 _MOST_UNMEASURED = 50_000
 #: Seconds between two reports of the progress.
 _REPORTED = 0.1
-#: Seconds between two decisions while workers work.
-_DECIDED = 0.02
-#: Seconds in which the items of a chunk are drawn; those that take longer make a smaller one.
-_DRAWN = 2e-3
 #: Seconds of a batch, while workers are being started.
 _BATCH = 2e-3
 
 
-class MapIterator(_native.MapLoop, Generic[_T_co]):
+class MapIterator(Workers, Generic[_T_co]):
     """The results of a map. It is made by `raddle.map`.
 
     Leaving a ``with`` block and `close` end the map: what has not begun is cancelled.
@@ -101,8 +93,6 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         self._called = called
         return self
 
-    _called: Callable[..., Any]
-
     def __init__(
         self,
         function: Callable[..., Any],
@@ -121,24 +111,23 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         self._lock = threading.Lock()
         self._choice = _native.Choice(machine(), total, options.most_workers)
         self._examiner = Examiner(function, takes_tuples, self._choice)
-        self._runner: Runner | None = None
+        self._runner = None
         self._warming: ProcessRunner | None = None
-        self._retired: list[Runner] = []
-        self._pending: deque[Chunk] = deque()
+        self._retired = []
+        self._pending = deque()
         self._may_help = at_hand and options.how == "auto" and options.chunksize is None
         self._is_auto = options.how == "auto"
         self._is_closed = False
         self._has_ended = False
         self._has_begun = False
-        #: What ends the map, and the place of its item.
-        self._error: tuple[BaseException, int] | None = None
-        self._split: list[Chunk] = []
+        self._error = None
+        self._split = []
         self._is_lazy = not at_hand
         self._counted = 0
         self._delay = 0.0
         self._unmeasured = 0
         self._decided = 0.0
-        self._pace: tuple[float, int] | None = None
+        self._pace = None
 
     # --- The next results -------------------------------------------------------------------
 
@@ -378,13 +367,6 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             expected=self._examiner.plain_values() if self._is_auto else None,
         )
 
-    def _drop_runner(self) -> None:
-        """Give the workers nothing more; they are closed when what they have is done."""
-        if self._runner is not None:
-            self._retired.append(self._runner)
-        self._runner = None
-        self._pace = None
-
     def _help(self, wall: float, busy: float) -> None:
         """Have workers begin with the next items: called by the watch while a call goes on."""
         if not self._may_help:
@@ -411,235 +393,6 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
                     self._threads(workers) if way == "threads" else self._processes(workers)
                 )
             self._feed()
-
-    # --- Workers ----------------------------------------------------------------------------
-
-    def _take(self) -> list[Any]:
-        """Return the results of the next chunk, and keep the workers busy."""
-        self._feed()
-        if not self._pending:
-            if self._has_ended:
-                return []
-            self._close_retired()
-            self._drop_runner()
-            return []
-        chunk = self._next_chunk()
-        done = self._mended(chunk, self._result(chunk))
-        # What was to be done after it may be another by now.
-        self._pending = deque(one for one in self._pending if one.start != chunk.start)
-        self._pending.extendleft(reversed(self._split))
-        self._split = []
-        self._account(chunk, done)
-        if not self._pending:
-            self._close_retired()
-        return self._given(done.results, chunk.start)
-
-    def _result(self, chunk: Chunk) -> Done:
-        if chunk.future is None or chunk.runner is None:
-            return self._run_here(chunk.items)
-        try:
-            return chunk.runner.result(chunk.future, self._remaining())
-        except cf.TimeoutError as error:
-            if not chunk.future.done():
-                raise
-            return self._failed_chunk(chunk, chunk.runner, error)
-        except Exception as error:
-            return self._failed_chunk(chunk, chunk.runner, error)
-
-    def _next_chunk(self) -> Chunk:
-        first = self._pending[0]
-        if self._options.ordered or first.future is None:
-            return first
-        from ._futures import FIRST_COMPLETED, wait
-
-        futures = [chunk.future for chunk in self._pending if chunk.future is not None]
-        done, _ = wait(futures, self._remaining(), FIRST_COMPLETED)
-        return next((chunk for chunk in self._pending if chunk.future in done), first)
-
-    def _remaining(self) -> float | None:
-        deadline = self._options.deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-    def _account(self, chunk: Chunk, done: Done) -> None:
-        count = len(done.results)
-        if done.error is not None:
-            if not done.is_named:
-                item = (chunk.items[count],) if count < len(chunk.items) else None
-                named(done.error, item, chunk.start + count)
-            self._end_with(done.error, chunk.start + count)
-        self._choice.count_done(count)
-        # What was called here in place of a worker was not measured.
-        if count and done.wall > 0:
-            self._choice.observe(count, done.wall, done.busy)
-        if self._is_auto and self._error is None and chunk.runner is self._runner:
-            self._look_again(count)
-
-    def _fail(self, error: BaseException, item: tuple[Any, ...] | None, index: int) -> None:
-        """End the map with this error of an item, after the results before it."""
-        self._end_with(named(error, item, index), index)
-
-    def _end_with(self, error: BaseException, index: int) -> None:
-        if self._error is None or self._error[1] > index:
-            self._error = error, index
-        self._has_ended = True
-        for later in list(self._pending):
-            if later.start > index or not self._options.ordered:
-                if later.future is not None:
-                    later.future.cancel()
-                self._pending.remove(later)
-
-    def _look_again(self, count: int) -> None:
-        now = time.perf_counter()
-        if self._pace is None:
-            self._pace, self._decided = (now, 0), now
-            return
-        since, items = self._pace
-        self._pace = since, items + count
-        if now - self._decided < _DECIDED or self._has_ended:
-            return
-        self._decided = now
-        if now - since > 0.1 and items + count > 2 * self._runner.workers:  # type: ignore[union-attr]
-            self._choice.observe_pace(items + count, now - since)
-            self._pace = now, 0
-        self._decide()
-
-    def _feed(self) -> None:
-        """Give the workers what keeps them busy."""
-        runner = self._runner
-        while runner is not None and not self._has_ended and self._error is None:
-            size = self._options.chunksize or self._choice.chunk(runner.workers)
-            # What cannot be sent, or dies, costs a whole chunk: that must be no item but its own.
-            goes_on = runner.way == "processes" and self._options.on_error != "raise"
-            if goes_on or self._options.policy.task_timeout is not None:
-                size = 1
-            room = runner.workers * (4 if size > 1 or runner.way == "processes" else 2)
-            if self._options.buffersize is not None:
-                waiting = sum(len(chunk.items) for chunk in self._pending)
-                # All workers are to have some.
-                size = min(size, max(1, self._options.buffersize // runner.workers))
-                size = min(size, self._options.buffersize - waiting)
-            if size < 1 or len(self._pending) >= room:
-                return
-            if self._is_lazy and self._pending and self._has_result():
-                return  # an input that takes its time does not hold back what is done
-            self._feed_chunk(runner, size)
-
-    def _feed_chunk(self, runner: Runner, size: int) -> None:
-        start = self._drawn
-        items, error = self._drawn_items(size)
-        if error is not None and not isinstance(error, Exception):
-            # A Ctrl-C while the input waits is for now, not for when all results are there.
-            raise error
-        if error is not None:
-            self._fail(error, None, start + len(items))
-        if items:
-            self._submit(runner, start, items)
-
-    def _drawn_items(self, size: int) -> tuple[list[Any], BaseException | None]:
-        """Draw the items of a chunk: fewer at the end, or of an input that takes its time."""
-        items: list[Any] = []
-        until = time.perf_counter() + _DRAWN
-        while len(items) < size:
-            drawn, error = self._draw(1 if self._is_lazy else size)
-            items += drawn
-            if error is not None:
-                return items, error
-            if not drawn or len(drawn) < size and not self._is_lazy:
-                self._has_ended = True
-                break
-            if time.perf_counter() > until:
-                break
-        return items, None
-
-    def _has_result(self) -> bool:
-        first = self._pending[0].future
-        if first is None or not self._options.ordered:
-            return any(one.future is None or one.future.done() for one in self._pending)
-        return first.done()
-
-    def _submit(self, runner: Runner, start: int, items: list[Any]) -> None:
-        self._pending.append(Chunk(start, items, runner.submit(items), runner))
-
-    def _failed_chunk(self, chunk: Chunk, runner: Runner, error: Exception) -> Done:
-        """Return what a chunk has come to that the workers could not do."""
-        if isinstance(error, HasEffects):
-            self._examiner.find(str(error))
-            self._take_back()
-            return self._run_here(chunk.items)
-        is_lost = isinstance(error, (cf.BrokenExecutor, cf.TimeoutError, cf.CancelledError))
-        is_lost &= not isinstance(error, UnpicklingFailed)
-        if runner.way == "processes" and not is_lost:
-            path = "args" if self._takes_tuples else "args[0]"
-            found = next(filter(None, (obstacle(item, path) for item in chunk.items)), None)
-            if self._is_auto:
-                self._stay_here(str(found or f"a result cannot travel: {error}"))
-                return self._run_here(chunk.items)
-            if found is not None:
-                add_note(error, str(found))
-        if isinstance(error, WorkerDied) and self._tries_again(chunk, runner, error):
-            return Done([], None, 0.0, 0.0)
-        with_call(error, self._examiner.function, self._takes_tuples, chunk.items)
-        if self._options.on_error != "raise":
-            return Done([Failed(error)] * len(chunk.items), None, 0.0, 0.0)
-        return Done([], named_range(error, chunk), 0.0, 0.0, True)
-
-    def _tries_again(self, chunk: Chunk, runner: Runner, error: WorkerDied) -> bool:
-        """Have the items of a chunk that a worker died of tried again one by one, if that may be."""
-        policy = self._options.policy
-        if len(chunk.items) == 1 or not policy.retries or not isinstance(error, policy.retry_on):
-            return False
-        self._split = [
-            Chunk(place, [item], runner.submit([item], is_again=True), runner)
-            for place, item in enumerate(chunk.items, chunk.start)
-        ]
-        return True
-
-    def _stay_here(self, reason: str) -> None:
-        """Go back to where nothing has to be sent."""
-        self._choice.forbid("processes", reason)
-        if self._runner is not None and self._runner.way == "processes":
-            self._drop_runner()
-            self._choice.go_back(reason)
-
-    def _mended(self, chunk: Chunk, done: Done) -> Done:
-        """Have called here what a worker has called, and what came of it could not be sent."""
-        results = list(done.results)
-        for place, value in enumerate(results):
-            if type(value) is Unsent:
-                why = value.why
-            elif type(value) is Failed and isinstance(value.error, UnpicklingFailed):
-                why = "an exception cannot be rebuilt from a process"
-                if not self._is_auto:
-                    continue
-            else:
-                continue
-            if not self._is_auto:
-                error = CannotTravel(why)
-                if self._options.on_error == "raise":
-                    return Done(results[:place], error, done.wall, done.busy)
-                results[place] = Failed(error)
-                continue
-            self._stay_here(why)
-            here = self._run_here(chunk.items[place : place + 1])
-            if here.error is not None:
-                return Done(results[:place], here.error, 0.0, 0.0)
-            results[place] = here.results[0]
-        if self._is_auto and isinstance(done.error, UnpicklingFailed) and not done.is_named:
-            self._stay_here("an exception cannot be rebuilt from a process")
-            here = self._run_here(chunk.items[len(results) :])
-            return Done(results + here.results, here.error, 0.0, 0.0)
-        return done._replace(results=results)
-
-    def _run_here(self, items: list[Any]) -> Done:
-        results: list[Any] = []
-        for item in items:
-            try:
-                results.append(self._call(item))
-            except Exception as error:
-                self._counted = self._begun
-                return Done(results, error, 0.0, 0.0)
-        self._counted = self._begun
-        return Done(results, None, 0.0, 0.0)
 
     # --- Results and errors -----------------------------------------------------------------
 
@@ -725,11 +478,6 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             told, self._told = self._told, None
             with told:
                 told(self._choice.done)
-
-    def _close_retired(self) -> None:
-        for runner in self._retired:
-            runner.close()
-        self._retired = []
 
     def _tell(self) -> None:
         if self._told is not None and time.monotonic() >= self._due:

@@ -244,14 +244,8 @@ class ThreadRunner(Runner):
     ) -> None:
         from ._threads import ThreadPoolExecutor
 
-        # What a call raises is a result here: the pool tries again after a `TaskTimeout` only.
         pool = ThreadPoolExecutor(
-            workers,
-            "raddle.map",
-            task_timeout=policy.task_timeout,
-            retries=policy.retries,
-            retry_on=policy.retry_on,
-            inherit_context=True,
+            workers, "raddle.map", task_timeout=policy.task_timeout, inherit_context=True
         )
         super().__init__(function, takes_tuples, workers, pool)
 

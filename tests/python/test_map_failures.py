@@ -173,7 +173,7 @@ def test_an_exception_that_cannot_be_rebuilt_is_itself_under_auto():
 
 
 def test_an_exception_that_cannot_be_rebuilt_is_told_by_processes_as_by_their_pools():
-    with pytest.raises(UnpicklingFailed, match="the task raised .*Odd: thirteen") as caught:
+    with pytest.raises(UnpicklingFailed, match=r"the task raised .*Odd: thirteen") as caught:
         list(raddle.map(raise_odd, range(24), how="processes", chunksize=8))
     assert caught.value.__notes__ == ["raddle.map: this was item 13: 13"]
 
