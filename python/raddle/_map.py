@@ -85,7 +85,8 @@ def map(
         a plain loop it is not possible, so that "auto" begins with threads.
     retries : int
         How often an item is tried again after an exception of `retry_on`, `TaskTimeout` and
-        `WorkerDied` among them, in threads and processes alike.
+        `WorkerDied` among them, in threads and processes alike. A thread that took too long is
+        given up, not ended: its call may go on beside the next.
     retry_on : exception class or tuple of them
         What to retry after; `Exception` by default.
     on_error : {"raise", "return", "skip"}

@@ -550,6 +550,10 @@ mod tests {
         let mut contended = controller(100);
         contended.start(Way::Threads);
         contended.observe(Observation { items: 1, wall: 0.01, busy: 0.001 });
-        assert_eq!(contended.costs().map(|costs| costs.waiting), Some(0.0), "it waited for the lock, as far as is known");
+        assert_eq!(
+            contended.costs().map(|costs| costs.waiting),
+            Some(0.0),
+            "it waited for the lock, as far as is known"
+        );
     }
 }
