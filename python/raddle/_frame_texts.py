@@ -30,10 +30,27 @@ class Texts:
         """Return an array of strings."""
         import numpy
 
-        texts = _native.unpack_texts(*self._parts)
-        column: Any = numpy.empty(len(texts), dtype=object)
-        column[:] = texts
+        column: Any = numpy.empty(memoryview(self._parts[0]).nbytes // 4, dtype=object)
+        _native.unpack_texts(*self._parts, column)
         return column
+
+
+class Repeated:
+    """A column of few strings in many rows: the number of each row's, and a list of them."""
+
+    def __init__(self, numbers: Any, distinct: list[Any]) -> None:
+        self._numbers, self._distinct = numbers, distinct
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Repeated, (PickleBuffer(self._numbers), self._distinct)
+
+    def open(self) -> Any:
+        """Return an array of strings."""
+        import numpy
+
+        distinct: Any = numpy.empty(len(self._distinct), dtype=object)
+        distinct[:] = self._distinct
+        return distinct[numpy.frombuffer(self._numbers, dtype=numpy.uint32)]
 
 
 class Unchanged:
@@ -63,16 +80,20 @@ class PackedFrame:
 
     def open(self, column_of: Callable[[Any], Any]) -> tuple[Any, dict[int, Any]]:
         """Return the frame, and the columns that were apart; `column_of` gives their values."""
+        import numpy
         import pandas
 
         frame = self._rest
         frame.columns = range(len(frame.columns))
         opened = {position: column_of(each) for position, each in self._columns.items()}
         for position, column in opened.items():
-            # A copy, for the frame is written by whoever gets it; as objects, whatever they look
-            # like; under a name that no other column has until they all get theirs.
-            values = pandas.Series(column.copy(), index=frame.index, dtype=object)
+            # As objects, whatever they look like; under a name that no other column has until they
+            # all get theirs.
+            values = pandas.Series(column, index=frame.index, dtype=object)
             frame.insert(position, -1 - position, values)
+            if numpy.may_share_memory(frame.iloc[:, position].to_numpy(), column):
+                # The frame is written by whoever gets it.
+                opened[position] = column.copy()
         frame.columns = self._names
         return frame, opened
 
@@ -103,18 +124,21 @@ def packed(frame: Any, sent: dict[int, Any] | None = None) -> Any:
     return PackedFrame(frame.iloc[:, kept], frame.columns, columns, texts)
 
 
-def _column(values: Any, sent: dict[int, Any]) -> Texts | Unchanged | None:
+def _column(values: Any, sent: dict[int, Any]) -> Texts | Repeated | Unchanged | None:
     for position, column in sent.items():
         if _native.same_objects(values, column):
             return Unchanged(position)
-    parts = _native.pack_texts(values)
-    return None if parts is None else Texts(*parts)
+    found = _native.pack_texts(values)
+    if found is None:
+        return None
+    first, second = found
+    return Repeated(first, second) if isinstance(second, list) else Texts(first, second)
 
 
 def opened(part: Any) -> tuple[Any, dict[int, Any]]:
     """Return in a worker a part as a frame, and its columns of strings."""
     if isinstance(part, PackedFrame):
-        return part.open(Texts.open)
+        return part.open(lambda column: column.open())
     return part, {}
 
 
@@ -129,7 +153,14 @@ def received(result: Any, texts: dict[int, Any]) -> Any:
     if not isinstance(result, PackedFrame):
         return result
 
-    def values(column: Texts | Unchanged) -> Any:
-        return column.open() if isinstance(column, Texts) else texts[column.position]
+    taken: set[int] = set()
+
+    def values(column: Texts | Repeated | Unchanged) -> Any:
+        if not isinstance(column, Unchanged):
+            return column.open()
+        if column.position in taken:
+            return texts[column.position].copy()
+        taken.add(column.position)
+        return texts[column.position]
 
     return result.open(values)[0]

@@ -116,3 +116,11 @@ def series_null_below_three(part: Any) -> Any:
     import polars
 
     return polars.Series("i", [value if value >= 3 else None for value in part["i"]])
+
+
+def reversed_rows(part: Any) -> Any:
+    return part.iloc[::-1]
+
+
+def doubled_column(part: Any) -> Any:
+    return part[["s", "s"]].set_axis(["one", "two"], axis=1)

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import raddle
+from raddle import _map_frame
 
 SETTINGS = settings(
     max_examples=25,
@@ -190,6 +191,17 @@ def test_an_array_is_mapped_as_it_is(pool, shape, kind, chunks):
     assert result.tolist() == array.tolist()
     column = raddle.map_frame(tasks.identity, array[:, 0], chunks=chunks, executor=pool)
     assert column.tolist() == array[:, 0].tolist()
+
+
+@given(sizes=st.lists(st.integers(0, 1000), min_size=1, max_size=30), most=st.integers(1, 9))
+def test_groups_are_sent_in_runs_and_in_no_more_tasks_than_asked(sizes, most):
+    runs = list(_map_frame._weighed([range(size) for size in sizes], most))
+    assert [place for run in runs for place in range(*run)] == list(range(len(sizes)))
+    assert 1 <= len(runs) <= most
+
+
+def test_a_large_group_is_sent_alone():
+    assert list(_map_frame._weighed([b"12345678", b"1", b"1" * 7], 2)) == [(0, 1), (1, 3)]
 
 
 # what fn returns
