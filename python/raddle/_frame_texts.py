@@ -114,7 +114,8 @@ def packed(frame: Any, sent: dict[int, Any] | None = None) -> Any:
     for position, kind in enumerate(frame.dtypes):
         if isinstance(kind, numpy.dtype) and kind.kind == "O":
             # A copy of the references: whoever has the frame may change it before this is back.
-            values = frame.iloc[:, position].to_numpy(copy=True)
+            # In a worker nobody else has it.
+            values = frame.iloc[:, position].to_numpy(copy=sent is None)
             column = _column(values, sent or {})
             if column is not None:
                 columns[position], texts[position] = column, values
@@ -128,7 +129,7 @@ def _column(values: Any, sent: dict[int, Any]) -> Texts | Repeated | Unchanged |
     for position, column in sent.items():
         if _native.same_objects(values, column):
             return Unchanged(position)
-    found = _native.pack_texts(values)
+    found = _native.pack_texts(values if values.flags.c_contiguous else values.copy())
     if found is None:
         return None
     first, second = found

@@ -186,6 +186,18 @@ def _own_program(program: int) -> int | None:
     return descriptor if os.getppid() == program else None
 
 
+def _let_go_of_streams() -> None:
+    """Leave the standard streams to the program and its workers: who reads them waits for the end.
+
+    What goes wrong here before is told there; afterwards the program tells it.
+    """
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    if nothing > 2:
+        os.close(nothing)
+
+
 def main(program: int) -> None:
     """Serve the program of this number, whose socket is the standard input."""
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
@@ -197,6 +209,7 @@ def main(program: int) -> None:
     watched = _own_program(program)
     if watched is not None:
         _worker.prepare()
+        _let_go_of_streams()
         # What is here stays in every worker: without the collector's marks its pages stay shared.
         gc.freeze()
         Template(control, watched).serve()

@@ -423,12 +423,38 @@ impl Exported {
     /// # Errors
     /// It has none, or not in one piece.
     pub(crate) fn whole(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::asked(buffer, ffi::PyBUF_ANY_CONTIGUOUS)
+    }
+
+    /// All of an object's memory, to be written.
+    ///
+    /// # Errors
+    /// It has none, or not in one piece, or may only be read.
+    pub(crate) fn writable(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::asked(buffer, ffi::PyBUF_ANY_CONTIGUOUS | ffi::PyBUF_WRITABLE)
+    }
+
+    fn asked(buffer: &Bound<'_, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
         let mut view = Box::new(ffi::Py_buffer::new());
         // SAFETY: the interpreter is held; the call fills the structure, or fails and leaves nothing to be released.
-        if unsafe { ffi::PyObject_GetBuffer(buffer.as_ptr(), &raw mut *view, ffi::PyBUF_ANY_CONTIGUOUS) } < 0 {
+        if unsafe { ffi::PyObject_GetBuffer(buffer.as_ptr(), &raw mut *view, flags) } < 0 {
             return Err(PyErr::fetch(buffer.py()));
         }
         Ok(Self(view))
+    }
+
+    /// Puts an object at a place of an array of objects that is `writable`, and drops what was there.
+    pub(crate) fn put(&self, index: usize, object: Bound<'_, PyAny>) {
+        assert!(
+            self.0.readonly == 0 && index < self.len() / size_of::<*mut ffi::PyObject>(),
+            "the place lies in the array, which may be written"
+        );
+        // SAFETY: the place lies in memory that may be written, and holds a reference or NULL; the interpreter is held.
+        unsafe {
+            let place = self.0.buf.cast::<*mut ffi::PyObject>().add(index);
+            let before = std::mem::replace(&mut *place, object.into_ptr());
+            ffi::Py_XDECREF(before);
+        }
     }
 
     /// `None`: it is small, or not in one piece: with the rest it may be pickled, or tells why not.

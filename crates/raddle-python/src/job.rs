@@ -20,6 +20,7 @@ use raddle::task::Job;
 use crate::codec;
 use crate::names::Names;
 use crate::process::{RemotePart, Side};
+use crate::timeline::{error_line, note_this_thread_if_asked};
 
 /// How a call ended.
 #[derive(Debug)]
@@ -38,6 +39,14 @@ impl Outcome for PyOutcome {
             Self::Returned(_) => false,
             Self::Raised(_) | Self::Failed(_) => true,
             Self::Encoded(reply) => codec::is_failure(reply.kind),
+        }
+    }
+
+    fn describe(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Raised(error) => Python::attach(|py| Some(error_line(error.bind(py)).into())),
+            Self::Failed(failure) => Some(failure.to_string().into()),
+            Self::Returned(_) | Self::Encoded(_) => None,
         }
     }
 }
@@ -121,6 +130,7 @@ impl Job for PyJob {
 
     fn run(&mut self) -> PyOutcome {
         Python::attach(|py| {
+            note_this_thread_if_asked(py);
             let body = || call(py, &self.function, &self.args, self.kwargs.as_ref());
             PyOutcome::of_call(py, in_copy_of(py, self.context.as_ref(), body))
         })

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat, PyList, PyString};
@@ -144,9 +144,9 @@ fn one_text<'py>(py: Python<'py>, exported: &Exported) -> Option<Packed<'py>> {
 #[pyfunction]
 pub(crate) fn unpack_texts(ends: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>, into: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = ends.py();
-    let (ends, data, mut places) = (Exported::whole(ends)?, Exported::whole(data)?, Places::of(into)?);
+    let (ends, data, into) = (Exported::whole(ends)?, Exported::whole(data)?, Exported::writable(into)?);
     let damaged = || PyValueError::new_err("the ends of strings do not lie within their text");
-    if ends.len() / size_of::<u32>() != places.count() {
+    if ends.len() / size_of::<u32>() != into.len() / size_of::<*mut ffi::PyObject>() {
         return Err(damaged());
     }
     let mut start = 0;
@@ -160,49 +160,10 @@ pub(crate) fn unpack_texts(ends: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>, int
             let decoded = ffi::PyUnicode_DecodeUTF8(data.start().add(start).cast(), length, std::ptr::null());
             Bound::from_owned_ptr_or_err(py, decoded)
         }?;
-        places.put(place, text);
+        into.put(place, text);
         start = end;
     }
     Ok(())
-}
-
-/// An array of objects that is written.
-struct Places(Box<ffi::Py_buffer>);
-
-impl Places {
-    fn of(array: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut view = Box::new(ffi::Py_buffer::new());
-        let flags = ffi::PyBUF_ANY_CONTIGUOUS | ffi::PyBUF_WRITABLE | ffi::PyBUF_FORMAT;
-        // SAFETY: the interpreter is held; the call fills the structure, or fails and leaves nothing to be released.
-        if unsafe { ffi::PyObject_GetBuffer(array.as_ptr(), &raw mut *view, flags) } < 0 {
-            return Err(PyErr::fetch(array.py()));
-        }
-        let places = Self(view);
-        // SAFETY: the format, if there is one, is a string of C that lives as long as the view.
-        let is_of_objects = !places.0.format.is_null() && unsafe { std::ffi::CStr::from_ptr(places.0.format) } == c"O";
-        if is_of_objects { Ok(places) } else { Err(PyTypeError::new_err("strings are put into an array of objects")) }
-    }
-
-    fn count(&self) -> usize {
-        usize::try_from(self.0.len).unwrap_or(0) / size_of::<*mut ffi::PyObject>()
-    }
-
-    fn put(&mut self, place: usize, item: Bound<'_, PyAny>) {
-        assert!(place < self.count(), "an item has its place");
-        // SAFETY: the view is writable, and holds so many references, or NULL; the interpreter is held, as `item` shows. What
-        // was there is given up when the new one is there, for that may run code.
-        unsafe {
-            let old = self.0.buf.cast::<*mut ffi::PyObject>().add(place).replace(item.into_ptr());
-            ffi::Py_XDECREF(old);
-        }
-    }
-}
-
-impl Drop for Places {
-    fn drop(&mut self) {
-        // SAFETY: it was filled by `of`, which is called with the interpreter held, and is released once.
-        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) }
-    }
 }
 
 /// Whether two arrays hold the very same objects.

@@ -154,7 +154,7 @@ impl Worker {
             match self.link.receive().expect("the worker keeps the rules") {
                 Some(Received::Reply(task, reply)) => return (task, reply),
                 Some(Received::Ready) | None => {}
-                Some(Received::Note(..)) => panic!("this worker tells nothing"),
+                Some(Received::Note(..) | Received::Early(..)) => panic!("this worker tells nothing"),
                 Some(Received::Unfit(reason)) => panic!("the worker is fit, not {reason:?}"),
                 Some(Received::Keeps(place) | Received::Drops(place)) => panic!("it was sent nothing at {place}"),
             }

@@ -124,3 +124,11 @@ def reversed_rows(part: Any) -> Any:
 
 def doubled_column(part: Any) -> Any:
     return part[["s", "s"]].set_axis(["one", "two"], axis=1)
+
+
+def distinct_objects(part: Any) -> int:
+    return len(set(map(id, part["s"])))
+
+
+def upper_s(part: Any) -> Any:
+    return part.assign(s=part["s"].map({text: text.upper() for text in part["s"].unique()}))

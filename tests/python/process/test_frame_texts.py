@@ -113,7 +113,5 @@ def test_damaged_columns_are_refused():
         _native.unpack_texts(ends, data[:-1], objects(DIFFERENT))
     with pytest.raises(ValueError, match="within"):
         _native.unpack_texts(ends, data, objects(DIFFERENT[:-1]))
-    with pytest.raises(TypeError, match="array of objects"):
-        _native.unpack_texts(ends, data, numpy.zeros(ROWS))
     with pytest.raises(IndexError):
         Repeated(ends, ["a"]).open()

@@ -612,3 +612,16 @@ def test_a_row_that_apply_writes_in_threads_is_not_the_callers():
     with raddle.ThreadPoolExecutor(2) as threads:
         raddle.apply(write, frame, axis=1, executor=threads)
     assert frame["a"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_strings_that_stand_in_many_places_stay_the_same_objects(pool):
+    carriers = ["UA", "AA", "B6", "a\u00e9"]
+    frame = pandas.DataFrame({"s": [carriers[number % 4] for number in range(4000)], "i": 1})
+    counts = raddle.map_frame(tasks.distinct_objects, frame, chunks=2, executor=pool)
+    assert counts.tolist() == [4, 4]
+    result = raddle.map_frame(tasks.upper_s, frame, chunks=1, executor=pool)
+    expected = frame.assign(s=frame["s"].str.upper())
+    pandas.testing.assert_frame_equal(result, expected)
+    frame.loc[3999, "s"] = None
+    result = raddle.map_frame(tasks.identity, frame, chunks=1, executor=pool)
+    pandas.testing.assert_frame_equal(result, frame)

@@ -19,12 +19,15 @@ use std::time::{Duration, Instant};
 use super::arena::{Arena, Segment};
 use super::bytes::Bytes;
 use super::held::Held;
-use super::link::{ANNOUNCEMENT, Link, Received, Reply, TakenBack};
+use super::link::{ANNOUNCEMENT, Before, Link, Received, Reply, TakenBack};
 use super::mapping::Mapping;
 use super::notes::Note;
 use super::pace::Pace;
 use super::remote::{Call, Many, Parcels, Queued, address_of};
 use super::ring::Corrupt;
+use super::teller::{Entries, Entry, Untold};
+use super::told::Ran;
+use crate::events;
 use crate::os::ProcessHandle;
 use crate::roster::Phase;
 
@@ -85,6 +88,12 @@ pub(crate) struct Worker {
     pub(crate) busy_since: Option<Instant>,
     pub(crate) idle_since: Option<Instant>,
     pub(crate) memory: Held,
+    /// What it has told and nobody has heard.
+    untold: Arc<Untold>,
+    /// Replies that were received before notes that come before them.
+    early: VecDeque<(Before, Call, Reply)>,
+    /// It has ended: all that it has told is received.
+    is_over: bool,
 }
 
 /// What is known of a worker that has ended.
@@ -97,6 +106,9 @@ pub(crate) struct DeadWorker {
     pub(crate) busy_since: Option<Instant>,
     /// The most memory that it was seen to hold, if that was looked at.
     pub(crate) peak_memory: Option<u64>,
+    pub(crate) untold: Arc<Untold>,
+    /// Replies that had come, and wait for notes that can be read no more.
+    pub(crate) early: Came,
 }
 
 /// The process of a worker.
@@ -109,14 +121,26 @@ pub(crate) struct Process {
 impl Worker {
     /// What is left of it after its end: its calls, each with whether it had begun it.
     pub(crate) fn into_remains(self) -> (DeadWorker, Vec<(Call, bool)>) {
-        let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, .. } = self;
+        let pid = self.process.as_ref().map(|process| process.pid);
+        let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, untold, early, .. } = self;
+        let early = early.into_iter().map(|(_, call, reply)| (call, reply)).collect();
         let peak_memory = memory.peak();
+        let running = link.running().map(|(call, began)| (call.number, began));
         let mut calls: Vec<_> = link.into_left().collect();
+        for (call, is_begun) in &mut calls {
+            let began = running.filter(|(number, _)| *number == call.number).and_then(|(_, began)| began);
+            call.ran = is_begun.then_some(Ran { worker: number, pid, began, ended: None });
+        }
         // What it says of its claims is worth nothing: the first call may have been begun.
         if let (Some(Doom::Corrupt(_)), Some((_, is_begun))) = (&doom, calls.first_mut()) {
             *is_begun = true;
         }
-        (DeadWorker { number, doom, unfit, is_ready, is_leaving, busy_since, peak_memory }, calls)
+        let dead = DeadWorker { number, doom, unfit, is_ready, is_leaving, busy_since, peak_memory, untold, early };
+        (dead, calls)
+    }
+
+    fn has_run(&self, began: Option<u64>, ended: Option<u64>) -> Ran {
+        Ran { worker: self.number, pid: self.process.as_ref().map(|process| process.pid), began, ended }
     }
 
     fn takes_calls(&self) -> bool {
@@ -159,6 +183,72 @@ impl Worker {
         Ok(())
     }
 
+    /// Whether what it tells is read: not while much of it is untold.
+    fn is_heard(&self, lets_pass: bool) -> bool {
+        lets_pass || self.is_over || !self.untold.is_full()
+    }
+
+    fn receive(&mut self, lets_pass: bool, heard: &mut Heard) -> Result<(), Corrupt> {
+        loop {
+            let received = if self.is_heard(lets_pass) { self.link.receive()? } else { self.link.receive_replies()? };
+            let Some(received) = received else { break };
+            match received {
+                Received::Reply(mut call, reply) => {
+                    let reply = self.take_reply(&mut call, reply, heard);
+                    self.release_early(heard);
+                    heard.came.push((call, reply));
+                }
+                Received::Early(mut call, reply, before) => {
+                    let reply = self.take_reply(&mut call, reply, heard);
+                    self.early.push_back((before, call, reply));
+                }
+                Received::Ready => {
+                    self.is_ready = true;
+                    heard.is_ready = true;
+                    if self.link.load() == 0 {
+                        self.idle_since = Some(Instant::now());
+                    }
+                }
+                Received::Unfit(reason) => self.unfit = Some(reason),
+                Received::Note(task, bytes) => heard.notes.push(self.note(task, bytes)),
+                Received::Keeps(place) => self.keep(place)?,
+                Received::Drops(place) => drop(self.kept.remove(&place)),
+            }
+        }
+        self.release_early(heard);
+        Ok(())
+    }
+
+    fn take_reply(&mut self, call: &mut Call, mut reply: Reply, heard: &mut Heard) -> Reply {
+        if events::is_listening() {
+            let ran = self.link.take_ran();
+            call.ran = Some(self.has_run(ran.map(|ran| ran.0), ran.map(|ran| ran.1)));
+        }
+        if !self.leases.is_empty() {
+            let leases = std::mem::take(&mut self.leases);
+            reply.payload = Bytes::with_segments(reply.payload.to_vec(), leases);
+        }
+        call.of.came(call.index);
+        heard.count += 1;
+        reply
+    }
+
+    fn note(&self, task: u64, bytes: Vec<u8>) -> Note {
+        let ended = || self.early.iter().find(|(before, ..)| before.task == task).map(|(_, call, _)| call);
+        let label = self.link.kept(task).or_else(ended).and_then(Call::label);
+        let pid = self.process.as_ref().map(|process| process.pid);
+        let note = Note { worker: self.number, pid, label, bytes };
+        self.untold.add(&note);
+        note
+    }
+
+    /// Lets go of replies when all that was told before them has been received.
+    fn release_early(&mut self, heard: &mut Heard) {
+        while self.early.front().is_some_and(|(before, ..)| before.notes <= self.link.heard()) {
+            heard.came.extend(self.early.pop_front().map(|(_, call, reply)| (call, reply)));
+        }
+    }
+
     /// Ends the process, if there is one yet.
     pub(crate) fn kill(&self) {
         if let Some(process) = &self.process {
@@ -173,11 +263,43 @@ pub(crate) type Spent = Vec<Queued>;
 /// Replies, to be settled after the lock has been released.
 pub(crate) type Came = Vec<(Call, Reply)>;
 
-/// Where what comes from a worker goes.
-struct Heard<'a> {
-    came: &'a mut Came,
-    notes: &'a mut Vec<Note>,
-    readied: &'a mut u64,
+/// What has come from the workers.
+#[derive(Default)]
+pub(crate) struct Arrived {
+    /// Replies that can be settled at once.
+    pub(crate) came: Came,
+    /// What is to be told, and the replies that come after it.
+    pub(crate) entries: Entries,
+    /// How many replies have been received.
+    pub(crate) count: usize,
+}
+
+impl Arrived {
+    /// Adds what has come from a worker: its replies wait behind what it has told, unless they are let pass.
+    fn add(&mut self, worker: &Worker, heard: Heard, lets_pass: bool) {
+        let Heard { came, notes, count, .. } = heard;
+        self.count += count;
+        let mut put = |entry| self.entries.push((Arc::clone(&worker.untold), entry));
+        let must_wait = !lets_pass && (worker.untold.is_pending() || !notes.is_empty());
+        if !notes.is_empty() {
+            put(Entry::Tell(notes));
+        }
+        match came {
+            came if came.is_empty() => {}
+            came if must_wait => put(Entry::Settle(came)),
+            came => self.came.extend(came),
+        }
+    }
+}
+
+/// What has come from one worker.
+#[derive(Default)]
+struct Heard {
+    came: Came,
+    notes: Vec<Note>,
+    /// How many replies have been received.
+    count: usize,
+    is_ready: bool,
 }
 
 /// Figures that are counted under the lock.
@@ -230,8 +352,10 @@ pub(crate) struct Crew {
     /// The shortest time limit of any task so far.
     pub(crate) shortest_limit: Option<Duration>,
     pub(crate) counts: Counts,
-    /// What workers have told, until the lock is released.
-    pub(crate) notes: Vec<Note>,
+    /// Whoever hears what workers tell waits for a task: no reply waits for him.
+    pub(crate) lets_pass: bool,
+    /// The pool is about to be broken: no worker is started any more.
+    pub(crate) is_failing: bool,
     /// What the program says to each worker before everything else.
     announced: Option<Bytes>,
 }
@@ -269,7 +393,8 @@ impl Crew {
             gives_up: false,
             shortest_limit: None,
             counts: Counts::default(),
-            notes: Vec::new(),
+            lets_pass: false,
+            is_failing: false,
             announced: None,
         }
     }
@@ -397,6 +522,10 @@ impl Crew {
 
     /// Says something to all workers, those to come too; it takes the place of what was said before.
     pub(crate) fn announce(&mut self, bytes: Bytes) {
+        // What was changed and changed back.
+        if self.announced.as_ref() == Some(&bytes) {
+            return;
+        }
         for worker in self.workers_mut().filter(|worker| !worker.is_leaving) {
             if let Err(corrupt) = worker.link.define(ANNOUNCEMENT, bytes.clone()) {
                 worker.condemn(corrupt);
@@ -464,7 +593,7 @@ impl Crew {
         let workers = self.workers().filter(|worker| worker.takes_calls()).count();
         wanted = wanted.max((self.queued + self.sent()).saturating_sub(workers));
         let mut has_hired = false;
-        if self.hires_again.is_some_and(|then| then > Instant::now()) {
+        if self.is_failing || self.hires_again.is_some_and(|then| then > Instant::now()) {
             return false;
         }
         while wanted > 0 && self.hire() {
@@ -496,6 +625,9 @@ impl Crew {
             busy_since: None,
             idle_since: None,
             memory: Held::default(),
+            untold: Arc::default(),
+            early: VecDeque::new(),
+            is_over: false,
         };
         if let Some(bytes) = &self.announced
             && let Err(corrupt) = worker.link.define(ANNOUNCEMENT, bytes.clone())
@@ -575,7 +707,11 @@ impl Crew {
 
     /// Whether a worker has written something, or read what there was no room beside. A doomed one says nothing new.
     pub(crate) fn has_news(&mut self) -> bool {
-        self.workers_mut().any(|worker| worker.doom.is_none() && worker.link.has_news())
+        let lets_pass = self.lets_pass;
+        self.workers_mut().any(|worker| {
+            let hears = worker.is_heard(lets_pass);
+            worker.doom.is_none() && if hears { worker.link.has_news() } else { worker.link.has_replies() }
+        })
     }
 
     /// Whether all workers that have something to do are awake on other cores than the caller's, and there is one.
@@ -585,23 +721,21 @@ impl Crew {
     }
 
     /// Takes what the workers have written.
-    pub(crate) fn receive(&mut self) -> Came {
-        let mut came = Came::new();
+    pub(crate) fn receive(&mut self) -> Arrived {
+        let mut arrived = Arrived::default();
         for worker in self.seats.iter_mut().flatten() {
-            let before = came.len();
             // What is left of longer records goes on when the worker has read: then it has rung, or written.
             let wish = worker.link.wish();
-            let mut heard = Heard { came: &mut came, notes: &mut self.notes, readied: &mut self.readied };
-            let received = worker.link.pump().and_then(|()| Self::receive_from(worker, &mut heard));
+            let mut heard = Heard::default();
+            let received = worker.link.pump().and_then(|()| worker.receive(self.lets_pass, &mut heard));
             match (received, wish) {
                 // What it had written before it wished has been taken: what it is lent belongs to its next reply.
                 (Ok(()), Some(bytes)) => worker.lend(self.arena.as_ref().and_then(|arena| arena.try_take(bytes))),
                 (Ok(()), None) => {}
                 (Err(corrupt), _) => worker.condemn(corrupt),
             }
-            let count = came.len() - before;
-            if count > 0 {
-                worker.pace.came(count);
+            if heard.count > 0 {
+                worker.pace.came(heard.count);
                 worker.is_slow = false;
             }
             if worker.link.load() == 0
@@ -610,40 +744,11 @@ impl Crew {
                 self.counts.busy += since.elapsed();
                 worker.idle_since = Some(Instant::now());
             }
+            self.readied += u64::from(heard.is_ready);
+            arrived.add(worker, heard, self.lets_pass);
         }
-        self.idle += came.len();
-        came
-    }
-
-    fn receive_from(worker: &mut Worker, heard: &mut Heard<'_>) -> Result<(), Corrupt> {
-        while let Some(received) = worker.link.receive()? {
-            match received {
-                Received::Reply(call, mut reply) => {
-                    if !worker.leases.is_empty() {
-                        let leases = std::mem::take(&mut worker.leases);
-                        reply.payload = Bytes::with_segments(reply.payload.to_vec(), leases);
-                    }
-                    call.of.came(call.index);
-                    heard.came.push((call, reply));
-                }
-                Received::Ready => {
-                    worker.is_ready = true;
-                    *heard.readied += 1;
-                    if worker.link.load() == 0 {
-                        worker.idle_since = Some(Instant::now());
-                    }
-                }
-                Received::Unfit(reason) => worker.unfit = Some(reason),
-                Received::Note(task, bytes) => {
-                    let label = worker.link.kept(task).and_then(Call::label);
-                    let pid = worker.process.as_ref().map(|process| process.pid);
-                    heard.notes.push(Note { worker: worker.number, pid, label, bytes });
-                }
-                Received::Keeps(place) => worker.keep(place)?,
-                Received::Drops(place) => drop(worker.kept.remove(&place)),
-            }
-        }
-        Ok(())
+        self.idle += arrived.count;
+        arrived
     }
 
     /// Takes a call back that no worker has begun, from wherever it is. `Begun`: a worker runs it.
@@ -797,6 +902,14 @@ impl Crew {
         }
         self.idle = self.idle.saturating_sub(dismissed);
         next
+    }
+
+    /// The worker of this process has ended: all that it has told is received.
+    pub(crate) fn hear_out(&mut self, pid: u32) {
+        let is_dead = |worker: &&mut Worker| worker.process.as_ref().is_some_and(|process| process.pid == pid);
+        if let Some(worker) = self.workers_mut().find(is_dead) {
+            worker.is_over = true;
+        }
     }
 
     /// Has every worker ended.

@@ -50,6 +50,9 @@ mod supervisor;
 #[cfg(not(loom))]
 pub mod task;
 #[cfg(not(loom))]
+mod teller;
+mod told;
+#[cfg(not(loom))]
 pub mod worker;
 
 #[cfg(all(not(loom), feature = "processes"))]
