@@ -220,7 +220,9 @@ def _checked(path: str | os.PathLike[str]) -> Path:
         )
     # Found out before the work is done rather than after it.
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {str(target.parent)!r} to save {target.name} in")
+        raise FileNotFoundError(
+            f"there is no folder {str(target.parent)!r} to save {target.name} in"
+        )
     return target
 
 
@@ -238,9 +240,7 @@ def _write(path: Path, text: str) -> None:
 def _thread_names() -> dict[int, str]:
     """Return the names of the threads that are there, by their numbers in the system."""
     threads = threading.enumerate()
-    return {
-        thread.native_id: thread.name for thread in threads if thread.native_id is not None
-    }
+    return {thread.native_id: thread.name for thread in threads if thread.native_id is not None}
 
 
 def _machine() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy
@@ -132,3 +133,10 @@ def distinct_objects(part: Any) -> int:
 
 def upper_s(part: Any) -> Any:
     return part.assign(s=part["s"].map({text: text.upper() for text in part["s"].unique()}))
+
+
+def bounds(rows: int, parts: int) -> list[slice]:
+    """Return the rows of each part, as `map_frame` splits them."""
+    parts = max(1, min(parts, rows))
+    edges = [rows * number // parts for number in range(parts + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(edges)]
