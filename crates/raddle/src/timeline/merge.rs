@@ -165,6 +165,10 @@ impl Tasks<'_> {
     fn end(&mut self, index: usize, noted: &Noted, at: Duration, state: TaskState) {
         let error = self.names.of(noted.name);
         let task = &mut self.all[index];
+        if task.started.is_none() && matches!(noted.step, Step::Finished | Step::Failed) && task.submitted.is_none() {
+            // It had begun before the recording did.
+            (task.started, task.lane) = (Some(Duration::ZERO), Some(noted.lane as usize));
+        }
         task.ended = Some(at);
         task.state = state;
         task.error = error;

@@ -184,7 +184,11 @@ impl Log {
         self.with_lane(|lane| {
             match step {
                 Step::Started => lane.begins(event.executor, event.worker),
-                Step::Finished | Step::Failed if event.worker.is_some() || event.executor == 0 => lane.ends(),
+                Step::Finished | Step::Failed if event.worker.is_some() || event.executor == 0 => {
+                    // Its beginning may have been before that of the recording.
+                    lane.begins(event.executor, event.worker);
+                    lane.ends();
+                }
                 _ => {}
             }
             lane.index
