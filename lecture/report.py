@@ -47,13 +47,7 @@ class Part:
 
     def html(self) -> str:
         """Return the part as a section."""
-        blocks = "\n".join(
-            content
-            if kind == "html"
-            else f'<pre class="{kind}" tabindex="0">{plain(content)}</pre>'
-            for kind, content in self.blocks
-            if content.strip()
-        )
+        blocks = "\n".join(block(kind, content) for kind, content in self.blocks if content.strip())
         text = self.text[:1].upper() + self.text[1:]
         heading = f'<h2><span class="name">{plain(self.name)}</span> {plain(text)}</h2>'
         return f'<section class="part" id="{plain(self.name)}">\n{heading}\n{blocks}\n</section>'
