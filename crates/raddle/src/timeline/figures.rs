@@ -150,8 +150,11 @@ impl Timeline {
     /// one after the other, and what held it back.
     pub fn summary(&self) -> String {
         let figures = self.figures();
-        if figures.tasks == 0 {
+        if figures.tasks == 0 && self.fetches.is_empty() {
             return format!("No tasks in {}.", seconds(self.duration));
+        }
+        if figures.tasks == 0 {
+            return self.pages();
         }
         let mut text = self.counted(&figures);
         if figures.workers > 0 {
@@ -162,10 +165,25 @@ impl Timeline {
         for reason in self.reasons(&figures) {
             let _ = write!(text, " {reason}");
         }
+        if !self.fetches.is_empty() {
+            let _ = write!(text, " {}", self.pages());
+        }
         if self.dropped > 0 {
             let _ = write!(text, " {} more tasks were not recorded: there were too many.", self.dropped);
         }
         text
+    }
+
+    /// What was fetched.
+    fn pages(&self) -> String {
+        let phases = || self.fetches.iter().flat_map(|fetch| &fetch.phases);
+        let first = phases().map(|(_, from, _)| *from).min().unwrap_or_default();
+        let last = phases().map(|(.., to)| *to).max().unwrap_or_default();
+        let (took, alone) = (last.saturating_sub(first), phases().map(|(_, from, to)| to.saturating_sub(*from)).sum());
+        let failed = self.fetches.iter().filter(|fetch| fetch.error.is_some()).count();
+        let failed = if failed > 0 { format!(", {failed} of which failed") } else { String::new() };
+        let (count, took, times) = (counted(self.fetches.len(), "page"), seconds(took), share(alone, took));
+        format!("{count} fetched in {took}{failed}; one after the other: {}, {times:.1} times as long.", seconds(alone))
     }
 
     fn counted(&self, figures: &Figures) -> String {
