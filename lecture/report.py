@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import raddle
 from raddle import _timeline_page as timeline_page
@@ -30,11 +29,14 @@ class Part:
         The part's name, and what it shows.
     blocks : list of (str, str)
         Kind and content, in order: a program, output, lines, or what is HTML already.
+    pictures : list of str
+        Its recordings, as HTML: they come after the figures.
     """
 
     name: str
     text: str
     blocks: list[tuple[str, str]] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
 
     def add(self, kind: str, content: str) -> None:
         """Add a block, or go on with the last one if that is of this kind."""
@@ -51,7 +53,8 @@ class Part:
             for kind, content in self.blocks
             if content.strip()
         )
-        heading = f"<h2>{plain(self.name)}: {plain(self.text)}</h2>"
+        text = self.text[:1].upper() + self.text[1:]
+        heading = f'<h2><span class="name">{plain(self.name)}</span> {plain(text)}</h2>'
         return f'<section class="part" id="{plain(self.name)}">\n{heading}\n{blocks}\n</section>'
 
 
@@ -99,18 +102,23 @@ class Report:
         )
         self.parts[-1].add(
             "html",
-            f'<div class="scroll"><table class="measured"><thead><tr>{heads}</tr></thead>'
+            f'<div class="scroll measured"><table><thead><tr>{heads}</tr></thead>'
             f"<tbody>\n{body}\n</tbody></table></div>",
         )
 
     def conclude(self, text: str) -> None:
-        """Add what a part shows."""
-        self.parts[-1].add("html", f'<p class="conclusion">{plain(text)}</p>')
+        """Add the recordings, and what the part shows."""
+        part = self.parts[-1]
+        for picture in part.pictures:
+            part.add("html", picture)
+        part.add("html", f'<p class="conclusion">{plain(text)}</p>')
 
-    def timeline(self, record: dict[str, Any], title: str) -> None:
+    def timeline(self, recording: raddle.Timeline, title: str) -> None:
         """Add a recording, which the page draws."""
+        # Public is the whole page of a recording; a part of this one is made of the same values.
+        record = recording._record()
         section = timeline_page.fragment(record, title, level=3, detailed=False)
-        self.parts[-1].add("html", section)
+        self.parts[-1].pictures.append(section)
 
     def html(self) -> str:
         """Return the report as one document, which loads nothing."""

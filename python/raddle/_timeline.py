@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,8 @@ class Timeline:
     def __enter__(self) -> Self:
         if self._recording is not None or self._recorded is not None:
             raise RuntimeError(
-                "this timeline has been used: a recording is made once; call raddle.timeline() again"
+                "this timeline has been used: a recording is made once; "
+                "call raddle.timeline() again"
             )
         self._names.update(_thread_names())
         self._recording = Recording(_MOST_TASKS)
@@ -153,18 +155,18 @@ class Timeline:
 
         Examples
         --------
-        >>> import raddle
-        >>> folder = getfixture("tmp_path")
+        >>> import raddle, tempfile
         >>> with raddle.timeline() as recording, raddle.ThreadPoolExecutor(1) as executor:
         ...     _ = executor.submit(pow, 2, 3).result()
-        >>> recording.save(folder / "run.json")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     recording.save(f"{folder}/run.json")
         """
         target = _checked(path)
         _write(target, self._html(target.stem) if target.suffix == ".html" else self._json())
 
     def _html(self, title: str) -> str:
-        from ._timeline_page import page
-
+        # By its name: what draws is loaded when it is wanted, and only then.
+        page = import_module("._timeline_page", __package__).page
         return str(page(self._record(), title))
 
     def _json(self) -> str:
@@ -216,11 +218,12 @@ def _checked(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix not in _SUFFIXES:
         raise ValueError(
-            f"a timeline is saved as a page (.html) or as trace events (.json), not as {str(path)!r}"
+            "a timeline is saved as a page (.html) or as trace events (.json), "
+            f"not as {str(path)!r}"
         )
     # Found out before the work is done rather than after it.
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {str(target.parent)!r} to save {target.name} in")
+        raise FileNotFoundError(f"there is no folder {str(target.parent)!r} for {target.name}")
     return target
 
 
@@ -238,9 +241,7 @@ def _write(path: Path, text: str) -> None:
 def _thread_names() -> dict[int, str]:
     """Return the names of the threads that are there, by their numbers in the system."""
     threads = threading.enumerate()
-    return {
-        thread.native_id: thread.name for thread in threads if thread.native_id is not None
-    }
+    return {thread.native_id: thread.name for thread in threads if thread.native_id is not None}
 
 
 def _machine() -> dict[str, Any]:

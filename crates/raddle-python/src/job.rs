@@ -18,6 +18,7 @@ use raddle::process::task::SendJob;
 use raddle::task::Job;
 
 use crate::codec;
+use crate::layout;
 use crate::names::Names;
 use crate::process::{RemotePart, Side};
 use crate::timeline::{error_line, note_this_thread_if_asked};
@@ -161,6 +162,10 @@ impl SendJob for PyJob {
 
     fn is_failure(kind: u16) -> bool {
         codec::is_failure(kind)
+    }
+
+    fn describe(reply: &Reply) -> Option<Arc<str>> {
+        layout::error_line(reply.kind, &reply.payload).map(Arc::from)
     }
 }
 

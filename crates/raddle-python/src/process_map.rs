@@ -15,6 +15,7 @@ use raddle::events::Name;
 use raddle::process::arena::Segment;
 use raddle::process::batch::{RemoteBatch, RemoteJob};
 use raddle::process::bytes::Bytes;
+use raddle::process::link::Reply;
 use raddle::process::pool::ProcessPool;
 use raddle::process::remote::{Ending, Parcel, Parcels, Remote};
 
@@ -23,7 +24,7 @@ use crate::batch::{MapIterator, draw, not_stop_iteration};
 use crate::codec::{self, Function};
 use crate::enter;
 use crate::job::PyOutcome;
-use crate::layout::{CHUNK, CHUNK_RAISED};
+use crate::layout::{self, CHUNK, CHUNK_RAISED};
 use crate::names::Names;
 use crate::process::{MOST_WAITING, Named, Open, Side};
 use crate::timeline::name_of;
@@ -134,6 +135,10 @@ impl RemoteJob for Calls {
 
     fn name(&self) -> Option<Name> {
         self.name
+    }
+
+    fn describe(&self, reply: &Reply) -> Option<Arc<str>> {
+        layout::error_line(reply.kind, &reply.payload).map(Arc::from)
     }
 
     fn is_failure(&self, kind: u16) -> bool {

@@ -240,6 +240,25 @@ impl<J: Job> Task<J> {
     pub fn is_run_by_this_thread(&self, label: &str) {
         let _ = self.options.set(Arc::new(Options { label: Some(label.into()), ..Options::default() }));
         self.runner.store(ThreadNumber::current().bits(), Relaxed);
+        self.begins_outside_a_pool();
+    }
+
+    /// A thread of its own begins with it, which those who listen see as a task.
+    fn begins_outside_a_pool(&self) {
+        self.number.store(NEXT_THREAD.fetch_add(1, Relaxed), Relaxed);
+        self.emit(EventKind::Started, None);
+    }
+
+    /// Finishes a future that no pool has.
+    ///
+    /// # Errors
+    /// Hands the outcome back if it was done.
+    pub fn complete(&self, outcome: J::Outcome) -> Result<Notices, J::Outcome> {
+        let has_begun = self.number.load(Relaxed) != 0 && !self.is_submitted();
+        let (failed, error) = (outcome.is_failure(), described(&outcome));
+        // Who sees the outcome sees that it was told.
+        let tell = || self.emit_with(EventKind::Ended { failed }, None, error);
+        if has_begun { self.cell.finish_and(outcome, tell) } else { self.cell.finish(outcome) }
     }
 
     /// Runs it on the calling thread, for which it was made, outside any pool.
@@ -249,14 +268,10 @@ impl<J: Job> Task<J> {
             return;
         }
         let Some(mut job) = self.take_job() else { return };
-        self.number.store(NEXT_THREAD.fetch_add(1, Relaxed), Relaxed);
-        self.emit(EventKind::Started, None);
+        self.begins_outside_a_pool();
         let outcome = job.run();
         drop(job);
-        let (failed, error) = (outcome.is_failure(), described(&outcome));
-        // Who sees the outcome sees that it was told.
-        let tell = || self.emit_with(EventKind::Ended { failed }, None, error);
-        if let Ok(notices) = self.cell.finish_and(outcome, tell) {
+        if let Ok(notices) = self.complete(outcome) {
             notices.deliver();
         }
     }

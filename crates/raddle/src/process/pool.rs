@@ -25,9 +25,10 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use super::arena::Arena;
+use super::arrived::Arrived;
 use super::bytes::Bytes;
 use super::cores::Core;
-use super::crew::{Arrived, Came, Crew, Doom, Spent, Worker};
+use super::crew::{Came, Crew, Doom, Spent, Worker};
 use super::doorbell::{Doorbell, Rung};
 use super::launcher::Launcher;
 use super::link::TakenBack;

@@ -148,7 +148,7 @@ impl Timeline {
             (all, workers) if all >= workers => "processes",
             _ => "workers",
         };
-        let mut text = format!("{}", counted(figures.tasks, "task"));
+        let mut text = counted(figures.tasks, "task");
         if figures.workers > 0 {
             let _ = write!(text, " on {} {kind}", figures.workers);
         }

@@ -27,7 +27,8 @@ pub(super) fn merge(
     let mut tasks = tasks.all;
     tasks.sort_by_key(|task| (task.started.is_none(), task.started.or(task.submitted)));
     let locks = lock_spans(log, &mut names);
-    let (processes, lanes) = people(log, &mut names);
+    let (processes, mut lanes) = people(log, &mut names);
+    name_own_threads(&tasks, &mut lanes, &names.texts);
     let mut timeline = Timeline {
         began,
         duration,
@@ -237,6 +238,17 @@ fn people(log: &Log, names: &mut Names) -> (Vec<Process>, Vec<Lane>) {
         lanes.push(Lane { process, executor: name, kind, name: called, tid: lane.tid });
     }
     (processes, lanes)
+}
+
+/// A thread that runs but one task is called as that is.
+fn name_own_threads(tasks: &[Task], lanes: &mut [Lane], names: &[String]) {
+    for task in tasks.iter().filter(|task| task.executor.is_none()) {
+        let (Some(lane), Some(name)) = (task.lane, task.name) else { continue };
+        if lanes[lane].executor.is_none() && lanes[lane].kind == LaneKind::Thread {
+            let name = names[name].strip_prefix("thread ").unwrap_or(&names[name]);
+            lanes[lane].name = name.trim_matches(['\'', '"']).into();
+        }
+    }
 }
 
 fn process_of(lane: &LiveLane, pid: u32, workers: &[NotedWorker], executor: Option<&str>) -> Process {
