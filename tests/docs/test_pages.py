@@ -52,6 +52,8 @@ def proxy():
         thread.join()
 
 
+# More than pytest.ini has: a page is many programs, which start many processes.
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda page: page.stem)
 def test_the_programs_of_a_page_run_and_print_what_it_says(page, tmp_path, proxy):
     blocks = blocks_of(page.read_text())
