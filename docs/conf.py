@@ -36,7 +36,8 @@ myst_heading_anchors = 3
 # The pages of other folders, which are included, have links to files that the site does not have.
 suppress_warnings = ["myst.xref_missing"]
 
-default_role = "code"
+# What a docstring names is a link if the reference has it.
+default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
@@ -47,6 +48,13 @@ trim_doctest_flags = True
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
+#: What Python's own documentation has.
+PARENTS = "object, Mapping, Iterator, AsyncIterator, Generic"
+CONSTANTS = {
+    "FIRST_COMPLETED": "For `wait`: until one future is completed.",
+    "FIRST_EXCEPTION": "For `wait`: until one has failed, or all are completed.",
+    "ALL_COMPLETED": "For `wait`: until all are completed.",
+}
 MARK = re.compile(r"^<!-- names: (\w+) -->$", re.MULTILINE)
 
 
@@ -54,12 +62,12 @@ def directive(name: str) -> str:
     """Return the lines that document one public name."""
     thing = getattr(raddle, name)
     if not callable(thing):
-        return f".. py:data:: {name}\n   :module: raddle\n   :value: {thing!r}\n"
+        return f".. py:data:: {name}\n   :module: raddle\n\n   {CONSTANTS[name]}\n"
     if not inspect.isclass(thing):
         return f".. autofunction:: raddle.{name}\n"
     if issubclass(thing, BaseException):
         return f".. autoexception:: raddle.{name}\n"
-    return f".. autoclass:: raddle.{name}\n   :members:\n   :inherited-members: object\n"
+    return f".. autoclass:: raddle.{name}\n   :members:\n   :inherited-members: {PARENTS}\n"
 
 
 def insert_names(app: Sphinx, page: str, source: list[str]) -> None:

@@ -13,8 +13,8 @@ GROUPS = {
     "threads": "Thread Lock RLock Counter LockStatistics",
     "seeing": "timeline Timeline",
     "errors": """RaddleError TaskTimeout TimeoutError CancelledError InvalidStateError
-        BrokenExecutor BrokenThreadPool BrokenProcessPool WorkerDied TaskKilled MemoryLimit UnpicklingFailed
-        CannotTravel DeadlockError DeadlockLink OversubscriptionWarning""",
+        BrokenExecutor BrokenThreadPool BrokenProcessPool WorkerDied TaskKilled MemoryLimit
+        UnpicklingFailed CannotTravel DeadlockError DeadlockLink OversubscriptionWarning""",
     "fetching": """FetchError FetchTimeout ConnectionFailed DNSFailed TLSFailed HTTPStatusError
         TooLarge TooManyRedirects RobotsDenied InvalidRequest InvalidURL InvalidResponse
         ChecksumMismatch FileFailed FetchCancelled""",

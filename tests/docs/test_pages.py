@@ -11,7 +11,7 @@ import pytest
 from page_program import Block, blocks_of, differences, program_of
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_PROGRAMS = [page for page in PAGES if blocks_of(page.read_text())]
 FLIGHTS = "carrier,distance,air_time,dep_delay\n" + "".join(
     f"{'AB'[n % 2]},{100 + n},{1 + n % 3},{n % 7}\n" for n in range(1000)
@@ -52,6 +52,8 @@ def proxy():
         thread.join()
 
 
+# More than pytest.ini has: a page is many programs, which start many processes.
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda page: page.stem)
 def test_the_programs_of_a_page_run_and_print_what_it_says(page, tmp_path, proxy):
     blocks = blocks_of(page.read_text())
