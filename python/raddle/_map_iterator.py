@@ -123,6 +123,8 @@ class MapIterator(Workers, Generic[_T_co]):
         self._error = None
         self._split = []
         self._is_lazy = not at_hand
+        self._is_slow = False
+        self._owed = 0
         self._counted = 0
         self._delay = 0.0
         self._unmeasured = 0

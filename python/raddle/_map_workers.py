@@ -46,6 +46,9 @@ class Workers(_native.MapLoop):
     _is_auto: bool
     #: Whether the input may run code of the user's when it is drawn from.
     _is_lazy: bool
+    #: Whether drawing a chunk has taken long, and how many were taken for which none was drawn.
+    _is_slow: bool
+    _owed: int
     _options: MapOptions
     _pace: tuple[float, int] | None
     _pending: deque[Chunk]
@@ -94,6 +97,7 @@ class Workers(_native.MapLoop):
         self._pending = deque(one for one in self._pending if one.start != chunk.start)
         self._pending.extendleft(reversed(self._split))
         self._split = []
+        self._owed += 1
         self._account(chunk, done)
         if not self._pending:
             self._close_retired()
@@ -185,8 +189,8 @@ class Workers(_native.MapLoop):
                 size = min(size, self._options.buffersize - waiting)
             if size < 1 or len(self._pending) >= room:
                 return
-            if self._is_lazy and self._pending and self._has_result():
-                return  # an input that takes its time does not hold back what is done
+            if self._is_lazy and self._may_give():
+                return
             self._feed_chunk(runner, size)
 
     def _feed_chunk(self, runner: Runner, size: int) -> None:
@@ -214,7 +218,19 @@ class Workers(_native.MapLoop):
                 break
             if time.perf_counter() > until:
                 break
+        self._is_slow = time.perf_counter() > until
+        self._owed = max(0, self._owed - 1)
         return items, None
+
+    def _may_give(self) -> bool:
+        """Tell whether a result is there, which an input that takes its time is not to hold back.
+
+        One that does not gives a chunk for each that is taken, so that the workers have something
+        to do while the reader works.
+        """
+        if not self._pending or not (self._is_slow or self._owed <= 0):
+            return False
+        return self._has_result()
 
     def _has_result(self) -> bool:
         first = self._pending[0].future
