@@ -25,6 +25,7 @@ PARTS = {
     "map": "three workers, five pages, results in order",
     "completed": "submit and as_completed, results as they become ready",
     "squares": "a sum of squares, which threads do not speed up, and why",
+    "gil": "who computes when: threads take turns, processes do not",
     "tasks": "what a task costs",
     "processes": "the same sums in a loop, in threads and in processes",
     "choice": "threads or processes: what each is best for, and costs",

@@ -10,13 +10,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import raddle
 from raddle import _timeline_page as timeline_page
 from raddle._timeline_page import plain
 
 TITLE = "Making Python Go Fast, with raddle"
+NUMBER = ' class="number"'
 COLOUR = re.compile("\033\\[[0-9;]*m")
 
 
@@ -29,12 +29,15 @@ class Part:
     name, text : str
         The part's name, and what it shows.
     blocks : list of (str, str)
-        Kind and content, in order: a program, output, lines, or what is HTML already.
+        Kind and content, in order: a program, output, lines, rows, or what is HTML already.
+    pictures : list of str
+        Its recordings, as HTML: they come after the figures.
     """
 
     name: str
     text: str
     blocks: list[tuple[str, str]] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
 
     def add(self, kind: str, content: str) -> None:
         """Add a block, or go on with the last one if that is of this kind."""
@@ -44,14 +47,9 @@ class Part:
 
     def html(self) -> str:
         """Return the part as a section."""
-        blocks = "\n".join(
-            content
-            if kind == "html"
-            else f'<pre class="{kind}" tabindex="0">{plain(content)}</pre>'
-            for kind, content in self.blocks
-            if content.strip()
-        )
-        heading = f"<h2>{plain(self.name)}: {plain(self.text)}</h2>"
+        blocks = "\n".join(block(kind, content) for kind, content in self.blocks if content.strip())
+        text = self.text[:1].upper() + self.text[1:]
+        heading = f'<h2><span class="name">{plain(self.name)}</span> {plain(text)}</h2>'
         return f'<section class="part" id="{plain(self.name)}">\n{heading}\n{blocks}\n</section>'
 
 
@@ -99,18 +97,36 @@ class Report:
         )
         self.parts[-1].add(
             "html",
-            f'<div class="scroll"><table class="measured"><thead><tr>{heads}</tr></thead>'
+            f'<div class="scroll measured"><table><thead><tr>{heads}</tr></thead>'
             f"<tbody>\n{body}\n</tbody></table></div>",
         )
 
-    def conclude(self, text: str) -> None:
-        """Add what a part shows."""
-        self.parts[-1].add("html", f'<p class="conclusion">{plain(text)}</p>')
+    def row(self, cells: Sequence[str], *, head: bool = False) -> None:
+        """Add a row to a table that the part has laid out itself; its first is the heading."""
+        kind = 'th scope="col"' if head else "td"
+        # What begins with a digit is a figure, and stands at the right as its heading does.
+        numbers = [not cell or cell[0].isdigit() for cell in cells]
+        if head:
+            numbers = [bool(cell) and place > 0 for place, cell in enumerate(cells)]
+        row = "".join(
+            f"<{kind}{NUMBER if number else ''}>{plain(cell)}</{kind[:2]}>"
+            for cell, number in zip(cells, numbers)
+        )
+        self.parts[-1].add("row", f"<tr>{row}</tr>")
 
-    def timeline(self, record: dict[str, Any], title: str) -> None:
+    def conclude(self, text: str) -> None:
+        """Add the recordings, and what the part shows."""
+        part = self.parts[-1]
+        for picture in part.pictures:
+            part.add("html", picture)
+        part.add("html", f'<p class="conclusion">{plain(text)}</p>')
+
+    def timeline(self, recording: raddle.Timeline, title: str) -> None:
         """Add a recording, which the page draws."""
+        # Public is the whole page of a recording; a part of this one is made of the same values.
+        record = recording._record()
         section = timeline_page.fragment(record, title, level=3, detailed=False)
-        self.parts[-1].add("html", section)
+        self.parts[-1].pictures.append(section)
 
     def html(self) -> str:
         """Return the report as one document, which loads nothing."""
@@ -125,6 +141,15 @@ class Report:
     def save(self, path: Path) -> None:
         """Write the report to a file."""
         path.write_text(self.html(), encoding="utf-8")
+
+
+def block(kind: str, content: str) -> str:
+    """Return a block of a part as HTML."""
+    if kind == "html":
+        return content
+    if kind == "row":
+        return f'<div class="scroll"><table><tbody>\n{content}\n</tbody></table></div>'
+    return f'<pre class="{kind}" tabindex="0">{plain(content)}</pre>'
 
 
 def bar(share: float) -> str:

@@ -6,10 +6,12 @@ Invariant: at most 24 lines of 80 columns a part, and plain text where the outpu
 import inspect
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
+import raddle
 from lecture.report import Report
 
 WIDTH = 79
@@ -104,6 +106,12 @@ class Screen:
             self.report.line(text)
         self.write(text)
 
+    def row(self, text: str, cells: Sequence[str], *, head: bool = False) -> None:
+        """Print a row of a table of the part's own, laid out in a text, and what its cells are."""
+        if self.report:
+            self.report.row([cell.strip() for cell in cells], head=head)
+        self.write(self.styled(BOLD, text) if head else text)
+
     def write(self, text: str = "") -> None:
         """Write a line at once, so that a reader sees it while the next is measured."""
         if self.progress:
@@ -123,20 +131,24 @@ class Screen:
         line = f"== {name}: {text} "
         self.write(self.styled(BOLD, line.ljust(WIDTH, "=")))
 
-    def program(self, *functions: Callable[..., Any]) -> None:
-        """Print the source of the functions that are about to run, without their docstrings."""
+    def program(self, *functions: Callable[..., Any], comment: str = "") -> None:
+        """Print the source of the functions that are about to run, without their docstrings.
+
+        A function with a parameter `library` says what that is; others, what `comment` says.
+        """
         for function in functions:
             lines = textwrap.dedent(inspect.getsource(function)).splitlines()
             lines = [line for line in lines if '"""' not in line]
-            comment = ""
             if "library" in inspect.signature(function).parameters:
                 comment = "# library: concurrent.futures, then raddle"
+            if comment:
                 self.write("    " + self.styled(DIM, comment))
             for line in lines:
                 self.write("    " + line)
             self.write()
             if self.report:
                 self.report.program("\n".join([comment, *lines] if comment else lines))
+            comment = ""
 
     def output(self, lines: Iterable[object]) -> None:
         """Print what the program put out."""
@@ -186,7 +198,17 @@ class Screen:
         if self.report:
             self.report.conclude(text)
 
-    def timeline(self, record: dict[str, Any], title: str) -> None:
+    def timeline(self, recording: raddle.Timeline, title: str) -> None:
         """Put a recording into the report, where it is drawn."""
         if self.report:
-            self.report.timeline(record, title)
+            self.report.timeline(recording, title)
+
+    @contextmanager
+    def recorded(self, title: str) -> Iterator[None]:
+        """Record what runs in a ``with`` block for the report, if there is one."""
+        if not self.report:
+            yield
+            return
+        with raddle.timeline() as recording:
+            yield
+        self.timeline(recording, title)

@@ -31,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._advise import Advice, advise
     from ._apply import apply
+    from ._arrays import asarray, empty
     from ._budget import OversubscriptionWarning
     from ._cores import cpu_count
     from ._deadlock import DeadlockError, DeadlockLink
@@ -155,8 +156,10 @@ __all__ = [
     "advise",
     "apply",
     "as_completed",
+    "asarray",
     "cpu_count",
     "download",
+    "empty",
     "fetch",
     "fetch_async",
     "fetch_iter",
@@ -174,6 +177,7 @@ _HOMES = {
     "_budget": ("OversubscriptionWarning",),
     "_advise": ("Advice", "advise"),
     "_apply": ("apply",),
+    "_arrays": ("asarray", "empty"),
     "_cores": ("cpu_count",),
     "_download": ("Download", "download"),
     "_fetch": ("Response", "fetch", "get"),

@@ -180,9 +180,12 @@ def _open_child(pid: int) -> int:
 def _own_program(program: int) -> int | None:
     """Return a descriptor of the program of this number, if it is there and this is its child."""
     try:
-        descriptor = _native.open_process(program)
+        opened = _native.open_process(program)
     except ProcessLookupError:
         return None
+    # Apart from the standard streams, which may be closed, and are going to be others.
+    descriptor = _native.duplicate(opened)
+    os.close(opened)
     return descriptor if os.getppid() == program else None
 
 

@@ -22,9 +22,8 @@ SCRIPTS = ("recording.js", "drawing.js", "timeline.js")
 #: A time in the page is exact to this many decimals of a second: a tenth of a microsecond.
 DECIMALS = 7
 HINT = (
-    "Choose a bar to see its details: with a click, or with the arrow keys. "
-    "Zoom with + and - (or the wheel, once the picture was clicked), "
-    "move by dragging or with A and D."
+    "Choose a bar to see its details. Zoom: + and -, the wheel after a click, or two fingers. "
+    "Move: drag, or A and D."
 )
 #: The signs of states on their bars, so that none is told by its colour alone.
 MARKS = ("", "\u2715", "\u2013", "\u25f7", "\u2020", "\u2026", "\u21bb")
@@ -169,7 +168,7 @@ def alternative(record: dict[str, Any]) -> str:
     """Say in words what the picture shows, for those who do not see it."""
     workers = len(record["lanes"])
     parts = ["how many workers were busy", "how long the queue was"]
-    if record["gil"].get("sampled"):
+    if record["gil"].get("holder"):
         parts.append("who held the GIL")
     return (
         f"Timeline of {len(record['tasks']['lane']):,} task runs on {workers:,} workers in "
@@ -197,8 +196,9 @@ def legend(record: dict[str, Any]) -> str:
         entries.append(
             (f'fill="none" stroke="{colour}" stroke-width="3"', MARKS[state], STATES[state])
         )
-    if record["gil"].get("sampled"):
+    if record["gil"].get("holder"):
         entries.append(('fill="var(--hold)"', "", "below a bar: held the GIL"))
+    if record["gil"].get("waiting"):
         entries.append(('fill="var(--wait)"', "", "below a bar: waited for the GIL"))
     if record.get("locks"):
         entries.append(('fill="var(--lock)"', "", "below a bar: waited for a lock"))

@@ -69,25 +69,32 @@ def figures(record: dict[str, Any], plain: Plain) -> str:
     tasks = record["tasks"]
     took = [span for span in spans(record) if span is not None]
     used = {lane for lane, start in zip(tasks["lane"], tasks["started"]) if start is not None}
-    duration = max(record["duration"], 1e-9)
+    waiting = total(record["gil"].get("waiting", ()))
+    busy, duration = sum(took), max(record["duration"], 1e-9)
     rows: list[tuple[str, str]] = [
         ("Tasks", f"{sum(state != RETRIED for state in tasks['state']):,}"),
         ("Recorded for", time_text(record["duration"])),
         ("Workers used", f"{len(used):,}"),
-        ("Busy at a time", f"{sum(took) / duration:.2f}"),
+        # Who waits for the GIL has a task, and does not work at it.
+        ("At work at a time", f"{max(0.0, busy - waiting) / duration:.2f}"),
     ]
     for state, count in counted(tasks["state"]):
         if state not in (0, 5):
             rows.append((STATES[state].capitalize(), f"{count:,}"))
-    waiting = total(record["gil"].get("waiting", ()))
-    if record["gil"].get("sampled") and sum(took):
-        rows.append(("Waited for the GIL", f"{min(1.0, waiting / sum(took)):.0%}"))
+    if waits_seen(record) and busy:
+        rows.append(("Waited for the GIL", f"{min(1.0, waiting / busy):.0%}"))
     if record.get("dropped"):
         rows.append(("Not recorded", f"{record['dropped']:,}"))
     items = "".join(
         f"<div><dt>{plain(name)}</dt><dd>{plain(text)}</dd></div>" for name, text in rows
     )
     return f'<dl class="figures">{items}</dl>'
+
+
+def waits_seen(record: dict[str, Any]) -> bool:
+    """Tell whether the recording knows who waited for the GIL."""
+    gil = record["gil"]
+    return bool(gil.get("sampled") and gil.get("waits_seen", True))
 
 
 def counted(states: Iterable[int]) -> list[tuple[int, int]]:
@@ -229,27 +236,37 @@ def workers(record: dict[str, Any], plain: Plain) -> str:
             if 0 <= lane < count:
                 sums[lane] += end - start
     duration = max(record["duration"], 1e-9)
+    used = [place for place in range(count) if runs[place] or held[place]]
+    used.sort(key=lambda place: (record["lanes"][place]["process"], lane_name(record, place)))
+    ends = any(each["end"] for each in record["processes"])
     rows = []
-    for place, lane in enumerate(record["lanes"][:MOST]):
-        process = record["processes"][lane["process"]]
+    for place in used[:MOST]:
+        process = record["processes"][record["lanes"][place]["process"]]
         cells = [
-            plain(lane["name"]),
+            plain(lane_name(record, place)),
             plain(f"{process['name']} (pid {process['pid']})"),
             f"{runs[place]:,}",
             share_cell(busy[place] / duration),
         ]
-        if gil.get("sampled"):
-            cells += [share_cell(held[place] / duration), share_cell(waited[place] / duration)]
-        if any(each["end"] for each in record["processes"]):
-            ended = process["ended"]
-            cells.append(plain(f"{process['end']} at {time_text(ended)}") if process["end"] else "")
+        cells += [share_cell(held[place] / duration)] if gil.get("sampled") else []
+        cells += [share_cell(waited[place] / duration)] if waits_seen(record) else []
+        cells += [plain(end_text(process))] if ends else []
         rows.append(cells)
     heads = ["Worker", "Process", "Runs>", "Busy>"]
-    heads += ["Held the GIL>", "Waited for the GIL>"] if gil.get("sampled") else []
-    heads += ["Process ended"] if any(each["end"] for each in record["processes"]) else []
-    left = count - len(rows)
-    note = f"{left:,} more workers are in the picture." if left else ""
-    return table(f"{count:,} workers", heads, rows, note)
+    heads += ["Held the GIL>"] if gil.get("sampled") else []
+    heads += ["Waited for the GIL>"] if waits_seen(record) else []
+    heads += ["Process ended"] if ends else []
+    left = len(used) - len(rows)
+    note = f"{left:,} more are in the picture." if left else ""
+    return table(f"{len(used):,} threads and worker processes", heads, rows, note)
+
+
+def end_text(process: dict[str, Any]) -> str:
+    """Tell how and when a process ended, if it did."""
+    if not process["end"]:
+        return ""
+    when = "" if process["ended"] is None else f" at {time_text(process['ended'])}"
+    return f"{process['end']}{when}"
 
 
 def share_cell(share: float) -> str:

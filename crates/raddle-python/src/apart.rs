@@ -1,15 +1,9 @@
 //! Large parts of calls and results, which lie in the arena beside their bytes (submit -> TRANSPORT -> worker -> result).
 //!
-//! A pickle whose large buffers lie apart (protocol 5, out-of-band), or that is large itself, is replaced by this; so is a
-//! large `bytes` or `str`. It begins with a byte with which no pickle does.
-//!
-//! ```text
-//! apart = 1 kind:u8 offset:u64 total:u64 count:u32 (start:u64 length:u64)* pickle:rest
-//! ```
-//!
-//! `offset` is the place of a segment, of which `total` bytes are used; each part lies in it. Of a pickle that lies apart too
-//! the last part is it. Invariant: what a part is made of has been copied when this is made, so it is a snapshot; and whatever
-//! the bytes are, reading them ends with an object or an error.
+//! A pickle whose large buffers lie apart (protocol 5, out-of-band), or that is large itself, is replaced by what tells where
+//! they are (`placing.rs`); so is a large `bytes` or `str`. What lay in the arena before is a part of its own segment, all else has been copied to one
+//! that is new. Invariant: when this is made, what a part is made of is written no more, so it is a snapshot; and whatever the
+//! bytes are, reading them ends with an object or an error.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -25,7 +19,9 @@ use raddle::process::arena::{Arena, ProgramArena, Segment, View};
 use raddle::process::lease::Lender;
 
 use crate::decode::Unreadable;
+use crate::draft_buffer;
 use crate::layout::Damaged;
+use crate::placing::{BROKEN, Placed, Placing};
 use crate::segment_buffer::{Access, Content, Seen, SegmentBuffer, has_room_to_map};
 
 /// What is smaller goes with the rest. 64 KB pass through a ring in about the time that it takes to ask for a segment, to
@@ -36,16 +32,11 @@ const LEAST_MAPPED: u64 = 1 << 20;
 /// Parts begin at multiples of it: the width of the widest vector registers.
 const ALIGNMENT: u64 = 64;
 
-/// The first byte. A pickle of protocol 2 or later begins with 0x80.
-const MARK: u8 = 1;
-
 const PICKLE: u8 = 0;
 /// A pickle that is the last part.
 const PICKLE_APART: u8 = 1;
 const BYTES: u8 = 2;
 const TEXT: u8 = 3;
-
-const BROKEN: Damaged = Damaged { what: "a part of it does not lie where it should" };
 
 /// Where large parts go.
 pub(crate) enum Apart {
@@ -86,12 +77,14 @@ impl WorkerSide {
             let mut ring = || drop((&self.bell).write(&1_u64.to_ne_bytes()));
             lock(lender).lease(total, &mut ring)
         })?;
-        let mut arena = self.arena();
-        for (start, part) in parts.placed() {
-            // SAFETY: a part is borrowed memory, which stays where it is.
-            unsafe { arena.write(&lease, start, part.start, part.length) }.ok()?;
-        }
-        Some(lease.offset)
+        copying(py, total, || {
+            let mut arena = self.arena();
+            for (start, part) in parts.placed() {
+                // SAFETY: a part is borrowed memory, which stays where it is.
+                unsafe { arena.write(&lease, start, part.start, part.length) }.ok()?;
+            }
+            Some(lease.offset)
+        })
     }
 }
 
@@ -124,10 +117,20 @@ struct Part<'a> {
     borrowed: std::marker::PhantomData<&'a [u8]>,
 }
 
+// SAFETY: it is read alone, and stays where it is while it is borrowed, whichever thread reads.
+unsafe impl Send for Part<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Part<'_> {}
+
 impl<'a> Part<'a> {
     fn of(bytes: &'a [u8]) -> Self {
         Self { start: bytes.as_ptr(), length: bytes.len(), borrowed: std::marker::PhantomData }
     }
+}
+
+/// Copies so many bytes: if they are many, other threads have the interpreter meanwhile.
+fn copying<R: Send>(py: Python<'_>, bytes: u64, copy: impl FnOnce() -> R + Send) -> R {
+    if bytes >= LEAST_MAPPED { py.detach(copy) } else { copy() }
 }
 
 /// What is to lie in one segment.
@@ -148,6 +151,27 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// Where a part comes from.
+enum Source<'a> {
+    Copied(Part<'a>),
+    /// It lies in a segment of which `total` bytes are used.
+    Lying {
+        segment: Segment,
+        total: u64,
+        start: u64,
+        length: u64,
+    },
+}
+
+impl<'a> Source<'a> {
+    fn to_be_copied(&self) -> Option<Part<'a>> {
+        match self {
+            Self::Copied(part) => Some(*part),
+            Self::Lying { .. } => None,
+        }
+    }
+}
+
 impl Apart {
     /// The longest value that goes with the rest.
     pub(crate) fn most_within(&self) -> usize {
@@ -160,28 +184,36 @@ impl Apart {
             Self::Worker(side) => side.put(py, parts),
             Self::Program(arena) => {
                 let segment = arena.try_take(parts.total())?;
-                for (start, part) in parts.placed() {
-                    // SAFETY: a part is borrowed memory, which stays where it is; nobody has been told of the segment.
-                    unsafe { segment.write(start, part.start, part.length) }.ok()?;
-                }
+                copying(py, parts.total(), || {
+                    parts.placed().try_for_each(|(start, part)| {
+                        // SAFETY: a part is borrowed memory, which stays where it is; nobody has been told of the segment.
+                        unsafe { segment.write(start, part.start, part.length) }.ok()
+                    })
+                })?;
                 let offset = segment.offset();
                 add_segments(&[segment]).then_some(offset)
             }
         }
     }
 
-    fn put_as<'py>(&self, py: Python<'py>, kind: u8, parts: Parts<'_>, rest: &[u8]) -> Option<Bound<'py, PyBytes>> {
-        let offset = self.put(py, &parts)?;
-        let mut out = vec![MARK, kind];
-        out.extend_from_slice(&offset.to_le_bytes());
-        out.extend_from_slice(&parts.total().to_le_bytes());
-        out.extend_from_slice(&u32::try_from(parts.0.len()).ok()?.to_le_bytes());
-        for (start, part) in parts.placed() {
-            out.extend_from_slice(&start.to_le_bytes());
-            out.extend_from_slice(&(part.length as u64).to_le_bytes());
+    fn put_as<'py>(&self, py: Python<'py>, kind: u8, parts: &[Source<'_>], rest: &[u8]) -> Option<Bound<'py, PyBytes>> {
+        let copied = Parts(parts.iter().filter_map(Source::to_be_copied).collect());
+        let mut placing = Placing::default();
+        if !copied.0.is_empty() {
+            placing.segments.push((self.put(py, &copied)?, copied.total()));
         }
-        out.extend_from_slice(rest);
-        Some(PyBytes::new(py, &out))
+        let mut starts = copied.placed().map(|(start, _)| start);
+        for part in parts {
+            match part {
+                Source::Copied(part) => placing.parts.push((0, starts.next()?, part.length as u64)),
+                Source::Lying { segment, total, start, length } => {
+                    add_segments(std::slice::from_ref(segment)).then_some(())?;
+                    let index = placing.index_of(segment.offset(), *total);
+                    placing.parts.push((index, *start, *length));
+                }
+            }
+        }
+        Some(PyBytes::new(py, &placing.written(kind, rest)?))
     }
 
     /// Puts a large `bytes` or `str` apart.
@@ -190,13 +222,13 @@ impl Apart {
         if let Ok(bytes) = value.cast_exact::<PyBytes>() {
             let bytes = bytes.as_bytes();
             return (bytes.len() >= LEAST_APART)
-                .then(|| self.put_as(py, BYTES, Parts(vec![Part::of(bytes)]), &[]))
+                .then(|| self.put_as(py, BYTES, &[Source::Copied(Part::of(bytes))], &[]))
                 .flatten();
         }
         // One with lone surrogates has no UTF-8.
         let text = value.cast_exact::<PyString>().ok()?.to_str().ok()?;
         (text.len() >= LEAST_APART)
-            .then(|| self.put_as(py, TEXT, Parts(vec![Part::of(text.as_bytes())]), &[]))
+            .then(|| self.put_as(py, TEXT, &[Source::Copied(Part::of(text.as_bytes()))], &[]))
             .flatten()
     }
 
@@ -207,12 +239,23 @@ impl Apart {
         buffers: &[Exported],
     ) -> Option<Bound<'py, PyBytes>> {
         let bytes = pickle.as_bytes();
-        let mut parts: Vec<_> = buffers.iter().map(Exported::part).collect();
+        let mut parts: Vec<_> = buffers.iter().map(|buffer| self.source(buffer)).collect();
         if bytes.len() < LEAST_APART {
-            return self.put_as(pickle.py(), PICKLE, Parts(parts), bytes);
+            return self.put_as(pickle.py(), PICKLE, &parts, bytes);
         }
-        parts.push(Part::of(bytes));
-        self.put_as(pickle.py(), PICKLE_APART, Parts(parts), &[])
+        parts.push(Source::Copied(Part::of(bytes)));
+        self.put_as(pickle.py(), PICKLE_APART, &parts, &[])
+    }
+
+    fn source<'a>(&self, buffer: &'a Exported) -> Source<'a> {
+        let lying = match self {
+            Self::Program(arena) => draft_buffer::snapshot(arena, buffer),
+            Self::Nowhere | Self::Worker(_) => None,
+        };
+        lying.map_or_else(
+            || Source::Copied(buffer.part()),
+            |(segment, total, start)| Source::Lying { segment, total, start, length: buffer.len() as u64 },
+        )
     }
 
     /// The object again of which this was made.
@@ -228,13 +271,14 @@ impl Apart {
         access: Access,
     ) -> Result<Bound<'py, PyAny>, Unreadable> {
         let py = loads.py();
-        let Placed { kind, offset, total, parts, rest } = Placed::parse(bytes)?;
+        let Placed { kind, placing: Placing { segments, parts }, rest } = Placed::parse(bytes)?;
         match (kind, &parts[..]) {
-            (BYTES, [(start, length)]) => {
-                let bytes = self.read(py, offset, *start, *length)?;
+            (BYTES, [(segment, start, length)]) => {
+                let bytes = self.read(py, segments[*segment].0, *start, *length)?;
                 Ok(bytes.into_any())
             }
-            (TEXT, [(start, length)]) => {
+            (TEXT, [(segment, start, length)]) => {
+                let (offset, total) = segments[*segment];
                 let seen = self.view(offset, total)?;
                 let text = seen.part(*start, *length).ok_or(BROKEN)?;
                 // SAFETY: the interpreter is held, and the view has so many bytes there. The call copies them, checks that
@@ -246,9 +290,10 @@ impl Apart {
                 }?)
             }
             (PICKLE | PICKLE_APART, _) => {
-                let seen = Arc::new(self.view(offset, total)?);
-                let buffers = parts.iter().map(|(start, length)| {
-                    let buffer = SegmentBuffer::new(&seen, *start, *length, access).ok_or(BROKEN)?;
+                let seen = segments.iter().map(|(offset, total)| Ok(Arc::new(self.view(*offset, *total)?)));
+                let seen = seen.collect::<Result<Vec<_>, Unreadable>>()?;
+                let buffers = parts.iter().map(|(segment, start, length)| {
+                    let buffer = SegmentBuffer::new(&seen[*segment], *start, *length, access).ok_or(BROKEN)?;
                     Ok(Bound::new(py, buffer)?.into_any())
                 });
                 let mut buffers = buffers.collect::<Result<Vec<_>, Unreadable>>()?;
@@ -360,55 +405,17 @@ impl Apart {
         most: u64,
     ) -> Result<Sketched<'py>, Unreadable> {
         let py = loads.py();
-        let Placed { kind, offset, total, parts, rest } = Placed::parse(bytes)?;
+        let Placed { kind, placing: Placing { segments, parts }, rest } = Placed::parse(bytes)?;
+        let total = segments.iter().fold(0, |sum: u64, (_, total)| sum.saturating_add(*total));
         Ok(match (kind, parts.last()) {
             (PICKLE, _) => Sketched::Pickle(PyBytes::new(py, rest), parts.len()),
-            (PICKLE_APART, Some((start, length))) if *length <= most => {
-                Sketched::Pickle(self.read(py, offset, *start, *length)?, parts.len() - 1)
+            (PICKLE_APART, Some((segment, start, length))) if *length <= most => {
+                Sketched::Pickle(self.read(py, segments[*segment].0, *start, *length)?, parts.len() - 1)
             }
             (BYTES | TEXT, _) if total <= most => Sketched::Value(self.load(loads, bytes)?),
             _ => Sketched::Large(total),
         })
     }
-}
-
-/// Whether bytes in the place of a pickle are of something that lies apart.
-pub(crate) fn is_apart(pickle: &[u8]) -> bool {
-    pickle.first() == Some(&MARK)
-}
-
-struct Placed<'a> {
-    kind: u8,
-    offset: u64,
-    total: u64,
-    parts: Vec<(u64, u64)>,
-    rest: &'a [u8],
-}
-
-impl<'a> Placed<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, Damaged> {
-        Self::read(bytes).ok_or(BROKEN)
-    }
-
-    fn read(bytes: &'a [u8]) -> Option<Self> {
-        let ([MARK, kind], rest) = bytes.split_first_chunk::<2>()? else { return None };
-        let (offset, rest) = number(rest)?;
-        let (total, rest) = number(rest)?;
-        let (count, rest) = rest.split_first_chunk::<4>()?;
-        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
-        let (table, rest) = rest.split_at_checked(count.checked_mul(16)?)?;
-        let parts = table.chunks_exact(16).map(|entry| {
-            let (start, entry) = number(entry)?;
-            let (length, _) = number(entry)?;
-            start.checked_add(length).filter(|end| *end <= total).map(|_| (start, length))
-        });
-        Some(Self { kind: *kind, offset, total, parts: parts.collect::<Option<_>>()?, rest })
-    }
-}
-
-fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (number, rest) = bytes.split_first_chunk::<8>()?;
-    Some((u64::from_le_bytes(*number), rest))
 }
 
 /// The memory of an object, which stays where it is until this is dropped.

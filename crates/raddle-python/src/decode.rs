@@ -7,12 +7,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-use crate::apart::{Sketched, is_apart};
+use crate::apart::Sketched;
 use crate::codec::Pickling;
 use crate::job::PyOutcome;
 use crate::layout::{
     self, Arguments, CHUNK, CHUNK_RAISED, Call, Damaged, Function, Listed, RAISED, RETURNED, Told, UNREADABLE, Value,
 };
+use crate::placing::is_apart;
 
 /// What lies apart and is longer is not read for a message: `LARGEST` of `_sketch.py`.
 const MOST_SKETCHED: u64 = 1 << 20;

@@ -7,6 +7,7 @@ mod codec;
 mod codec_class;
 mod counter;
 mod decode;
+mod draft_buffer;
 mod enter;
 mod executor;
 mod fetch;
@@ -29,6 +30,7 @@ mod map_loop;
 mod named_globals;
 mod names;
 mod pickling;
+mod placing;
 mod process;
 mod process_map;
 mod segment_buffer;
@@ -51,6 +53,8 @@ mod _native {
     use crate::codec_class::Codec;
     #[pymodule_export]
     use crate::counter::Counter;
+    #[pymodule_export]
+    use crate::draft_buffer::{DraftBuffer, lies_in_arena};
     #[pymodule_export]
     use crate::executor::{PoolHandle, ThreadPool, View, live_pools, note_exit};
     #[pymodule_export]

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::{PyAttributeError, PyModuleNotFoundError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 
 use crate::apart::{Apart, BufferCollector, LEAST_APART};
 use crate::instance::{PlainClasses, Reducers};
@@ -26,6 +26,8 @@ pub(crate) struct Pickling {
     dumps: Py<PyAny>,
     pub(crate) loads: Py<PyAny>,
     pickling_error: Py<PyAny>,
+    /// The class.
+    pickle_buffer: Py<PyAny>,
     /// `raddle._pickling`.
     pub(crate) module: Py<PyModule>,
     /// `sys.modules`.
@@ -60,6 +62,7 @@ impl Pickling {
             dumps: pickle.getattr("dumps")?.unbind(),
             loads: pickle.getattr("loads")?.unbind(),
             pickling_error: pickle.getattr("PicklingError")?.unbind(),
+            pickle_buffer: pickle.getattr("PickleBuffer")?.unbind(),
             reducers: Reducers::new(py, &module)?,
             plain_classes: PlainClasses::default(),
             module,
@@ -143,6 +146,10 @@ impl Pickling {
         let pickled = pickled?;
         if buffers.is_empty() && pickled.as_bytes().len() < LEAST_APART {
             return Ok(pickled);
+        }
+        if !buffers.is_empty() && holds_bare_buffer(value, &self.pickle_buffer, 2)? {
+            drop(buffers);
+            return self.pickle(value);
         }
         match self.apart.put_pickle(&pickled, &buffers) {
             Some(placed) => Ok(placed),
@@ -267,6 +274,26 @@ impl Pickling {
         }
         Ok(is)
     }
+}
+
+/// Whether a `PickleBuffer` is itself passed, in containers so many deep: it arrives as `bytes` or `bytearray` from a pickle in
+/// one piece alone.
+fn holds_bare_buffer(value: &Bound<'_, PyAny>, class: &Py<PyAny>, depth: usize) -> PyResult<bool> {
+    let is_buffer = value.get_type().is(class);
+    if is_buffer || depth == 0 {
+        return Ok(is_buffer);
+    }
+    if let Ok(items) = value.cast_exact::<PyDict>() {
+        return items
+            .iter()
+            .try_fold(false, |holds, (_, item)| Ok(holds || holds_bare_buffer(&item, class, depth - 1)?));
+    }
+    if value.is_exact_instance_of::<PyTuple>() || value.is_exact_instance_of::<PyList>() {
+        return value
+            .try_iter()?
+            .try_fold(false, |holds, item| Ok(holds || holds_bare_buffer(&item?, class, depth - 1)?));
+    }
+    Ok(false)
 }
 
 /// Pickles a value as a task of the default pool is pickled.

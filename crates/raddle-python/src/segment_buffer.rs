@@ -18,21 +18,30 @@ use raddle::os::fork_generation;
 use raddle::process::arena::{Arena, Segment, View};
 use raddle::process::worker::Holdings;
 
-/// The most views that are mapped at a time. The system gives a process 65,530 mappings unless it is told otherwise, a segment
+use crate::draft_buffer::freeze_drafts;
+
+/// The most views and drafts that are mapped at a time. The system gives a process 65,530 mappings unless it is told otherwise, a segment
 /// may have two, and where there are none left no memory can be had at all.
 const MOST_MAPPED: usize = 1 << 14;
 
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether one more view may be mapped.
+/// Whether one more may be mapped.
 pub(crate) fn has_room_to_map() -> bool {
     MAPPED.load(Relaxed) < MOST_MAPPED
 }
 
-/// Counts the views that are mapped.
-pub(crate) struct Counted(View);
+/// Counts one mapping while it is there.
+pub(crate) struct CountedMapping(());
 
-impl Drop for Counted {
+impl CountedMapping {
+    pub(crate) fn new() -> Self {
+        MAPPED.fetch_add(1, Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for CountedMapping {
     fn drop(&mut self) {
         MAPPED.fetch_sub(1, Relaxed);
     }
@@ -40,15 +49,14 @@ impl Drop for Counted {
 
 /// What lies in a segment, as it is seen.
 pub(crate) enum Content {
-    Mapped(Counted),
+    Mapped(View, CountedMapping),
     /// It is written through views, so it is no longer looked at here.
     Copied(Vec<Cell<u8>>),
 }
 
 impl Content {
     pub(crate) fn mapped(view: View) -> Self {
-        MAPPED.fetch_add(1, Relaxed);
-        Self::Mapped(Counted(view))
+        Self::Mapped(view, CountedMapping::new())
     }
 }
 
@@ -58,14 +66,14 @@ unsafe impl Sync for Content {}
 impl Content {
     fn start(&self) -> NonNull<u8> {
         match self {
-            Self::Mapped(Counted(view)) => view.start(),
+            Self::Mapped(view, _) => view.start(),
             Self::Copied(bytes) => NonNull::from(&bytes[..]).cast(),
         }
     }
 
     fn len(&self) -> usize {
         match self {
-            Self::Mapped(Counted(view)) => view.len(),
+            Self::Mapped(view, _) => view.len(),
             Self::Copied(bytes) => bytes.len(),
         }
     }
@@ -91,7 +99,7 @@ enum Holds {
 impl Seen {
     pub(crate) fn of_program(content: Content, segment: Segment) -> Self {
         let holds = match content {
-            Content::Mapped(_) => Holds::Own { _segment: segment },
+            Content::Mapped(..) => Holds::Own { _segment: segment },
             Content::Copied(_) => Holds::Nothing,
         };
         Self { content, generation: fork_generation(), holds }
@@ -99,7 +107,7 @@ impl Seen {
 
     pub(crate) fn of_worker(content: Content, place: u64) -> Self {
         let holds = match content {
-            Content::Mapped(_) => {
+            Content::Mapped(..) => {
                 views().note_made(place);
                 Holds::Borrowed(place)
             }
@@ -207,6 +215,7 @@ pub(crate) fn holdings() -> Holdings {
 /// Has what can be seen in the arena stay as it is for ever: called before a fork, whose child sees it too.
 #[pyfunction]
 pub(crate) fn pin_views() {
+    freeze_drafts();
     Arena::pin_results_of_process();
     for viewed in views().get().seen.values_mut() {
         viewed.is_pinned = true;

@@ -3,6 +3,7 @@
 //! The object is pickled once, its parts into the arena; a task is sent the place alone, and opens it where it runs. The
 //! segments belong to each call that names them, as if they had been filled for it.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -13,13 +14,19 @@ use pyo3::types::PyBytes;
 use raddle::os::fork_generation;
 use raddle::process::arena::{Arena, Segment};
 
-use crate::apart::{Apart, WorkerSide, add_segments, is_apart, with_segments};
+use crate::apart::{Apart, WorkerSide, add_segments, with_segments};
 use crate::decode::Unreadable;
 use crate::pickling::Pickling;
+use crate::placing::is_apart;
 use crate::segment_buffer::Access;
 
 /// In a worker: by what its program's arena is seen; and in which generation of forks.
 static WORKER: Mutex<Option<(u32, Arc<WorkerSide>)>> = Mutex::new(None);
+
+thread_local! {
+    /// What is opened on this thread has been shared by this process itself: a worker may have pools of its own.
+    static OPENS_OWN: Cell<bool> = const { Cell::new(false) };
+}
 
 pub(crate) fn note_worker(side: Arc<WorkerSide>) {
     *WORKER.lock().unwrap_or_else(PoisonError::into_inner) = Some((fork_generation(), side));
@@ -45,9 +52,10 @@ impl SharedParts {
         let Some(arena) = Arena::of_process() else { return Ok(None) };
         let mut pickling = Pickling::new(py, true)?;
         pickling.apart = Apart::Program(arena);
-        let is_plain = pickling.is_plain(value)?;
-        let (placed, segments) = with_segments(|| pickling.pickle_apart(value));
-        let placed = placed?;
+        // What is shared already is named within it, and its segments are this one's too.
+        let (made, segments) =
+            with_segments(|| Ok::<_, PyErr>((pickling.is_plain(value)?, pickling.pickle_apart(value)?)));
+        let (is_plain, placed) = made?;
         if !is_apart(placed.as_bytes()) {
             return Ok(None);
         }
@@ -63,13 +71,19 @@ impl SharedParts {
 
     /// The object, which is not to be written.
     fn open<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        open(py, self.placed.bind(py).as_bytes(), Arena::of_process().map(Apart::Program))
+        let outer = OPENS_OWN.replace(true);
+        let opened = open(py, self.placed.bind(py).as_bytes(), Arena::of_process().map(Apart::Program));
+        OPENS_OWN.set(outer);
+        opened
     }
 }
 
-/// The object that a worker was sent a reference to.
+/// The object that a worker was sent a reference to, or that is part of another which this process opens.
 #[pyfunction]
 pub(crate) fn open_shared<'py>(py: Python<'py>, placed: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    if OPENS_OWN.get() {
+        return open(py, placed, Arena::of_process().map(Apart::Program));
+    }
     let worker = WORKER.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let side = worker.filter(|(generation, _)| *generation == fork_generation()).map(|(_, side)| side);
     open(py, placed, side.map(Apart::Worker))

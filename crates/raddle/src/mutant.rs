@@ -34,6 +34,10 @@ pub(crate) enum Mutant {
     SleepWithoutFence,
     /// A sleeper does not look for work after it has said that it sleeps.
     SleepWithoutASecondLook,
+    /// A worker publishes its wish for a segment without release ordering.
+    RelaxedWish,
+    /// A wish is made void after its answer: it may be the next by then.
+    VoidAnAnsweredWish,
     /// A thread ends with a lock, and wakes nobody who waits for it.
     EndQuietly,
 }

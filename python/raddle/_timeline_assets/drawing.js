@@ -80,7 +80,7 @@ class Drawing {
     this.width = width;
     this.narrow = width < 600;
     this.left = this.narrow ? 6 : Math.min(190, Math.round(width * 0.2));
-    this.right = 10;
+    this.right = 16;
     this.bands = [];
     let top = 26;
     const add = (kind, height, more = {}) => {
@@ -90,15 +90,20 @@ class Drawing {
     };
     add("busy", 34);
     add("queue", 26);
-    if (recording.sampled) add("gil", 16);
+    if (recording.holders.items.length) add("gil", 16);
     const used = recording.lanes.filter((lane) => lane.rows.length);
     const several = recording.data.processes.length > 1;
     const bar = used.length > 40 ? 10 : 16;
     recording.data.processes.forEach((process, index) => {
       const lanes = used.filter((lane) => lane.process === index);
       if (!lanes.length && process.end === null) return;
-      if (several) { top += 3; add("process", 16, { process }); }
-      for (const lane of lanes) add("lane", lane.rows.length * (bar + 1) + 4, { lane, bar });
+      // A worker process is a row like any other; one with several rows has a heading.
+      const alone = lanes.length === 1 && lanes[0].kind === "process";
+      if (several && !alone) { top += 3; add("process", 16, { process }); }
+      lanes.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+      for (const lane of lanes) {
+        add("lane", lane.rows.length * (bar + 1) + 6, { lane, bar, process: alone ? process : null });
+      }
     });
     this.height = top + 4;
     const scale = Math.min(3, window.devicePixelRatio || 1);
@@ -161,7 +166,7 @@ class Drawing {
   drawName(band) {
     const { context: pen, recording } = this;
     const names = { busy: "Workers busy", queue: "Queue", gil: "GIL held by" };
-    let text = names[band.kind] || (band.lane ? band.lane.name : band.process.name);
+    let text = names[band.kind] || (band.lane || band.process).name;
     if (band.kind === "busy") text += ` (of ${recording.workers})`;
     if (band.kind === "queue") text += ` (up to ${recording.queue.most.toLocaleString("en")})`;
     const bold = band.kind === "process";
@@ -194,8 +199,8 @@ class Drawing {
     if (band.kind === "busy") this.drawSteps(band, recording.active, recording.workers, this.colours.busy);
     else if (band.kind === "queue") this.drawSteps(band, recording.queue, recording.queue.most, this.colours.queue);
     else if (band.kind === "gil") this.drawHolders(band);
-    else if (band.kind === "process") this.drawEnd(band);
-    else this.drawLane(band);
+    else if (band.kind === "lane") this.drawLane(band);
+    if (band.process) this.drawEnd(band);
   }
 
   drawSteps(band, steps, most, colour) {
@@ -249,7 +254,7 @@ class Drawing {
           pen.globalAlpha = 1;
         });
     });
-    const strip = band.top + band.height - 4, index = band.lane.index;
+    const strip = band.top + band.height - 6, index = band.lane.index;
     this.drawStrip(recording.waited[index], strip, this.colours.wait);
     this.drawStrip(recording.held[index], strip, this.colours.hold);
     this.drawStrip(recording.locked[index], strip, this.colours.lock);
@@ -259,10 +264,10 @@ class Drawing {
     const { context: pen } = this;
     pen.fillStyle = colour;
     this.walk(row,
-      (item, from, to) => pen.fillRect(from, top, to - from, 4),
+      (item, from, to) => pen.fillRect(from, top, to - from, 5),
       (item, x, share) => {
         pen.globalAlpha = share;
-        pen.fillRect(x, top, 1, 4);
+        pen.fillRect(x, top, 1, 5);
         pen.globalAlpha = 1;
       });
   }
@@ -321,8 +326,7 @@ class Drawing {
   /** Draw who held the GIL, each thread in a shade of its own between dark and pale. */
   drawHolders(band) {
     const { context: pen } = this;
-    const lanes = this.bands.filter((other) => other.lane).map((other) => other.lane.index);
-    const shade = (lane) => [1, 0.55, 0.78, 0.35][Math.max(0, lanes.indexOf(lane)) % 4];
+    const shade = (lane) => [1, 0.55, 0.78, 0.35][lane % 4];
     pen.fillStyle = this.colours.hold;
     this.walk(this.recording.holders,
       (item, from, to) => {
@@ -344,8 +348,9 @@ class Drawing {
     pen.font = SMALL;
     pen.textBaseline = "middle";
     pen.textAlign = "left";
-    const name = this.fitted(this.recording.data.lanes[item.lane].name, to - from - 14);
-    if (!name) return;
+    // Whole or not at all: what tells names apart stands at their ends.
+    const { name } = this.recording.data.lanes[item.lane];
+    if (pen.measureText(name).width > to - from - 12) return;
     pen.fillStyle = this.colours.ground;
     pen.fillRect(from + 3, band.top + 2, pen.measureText(name).width + 5, band.height - 4);
     pen.fillStyle = this.colours.ink;
@@ -359,16 +364,18 @@ class Drawing {
     if (process.ended === null || process.end === null) return;
     const { context: pen } = this;
     const x = this.x(process.ended), killed = /SIG|code [^0]|died|memory/.test(process.end);
-    const next = this.bands[this.bands.indexOf(band) + 1];
-    const bottom = next && next.lane ? next.top + next.height : band.top + band.height;
-    pen.fillStyle = killed ? this.colours.bad : this.colours.muted;
-    pen.fillRect(x - 1, band.top, 2, bottom - band.top);
     if (!killed) return;
-    pen.font = FONT;
+    pen.fillStyle = this.colours.bad;
+    pen.fillRect(x - 1, band.top - 2, 2, band.height + 4);
+    pen.font = SMALL;
+    const text = `${GLYPHS[1]} ${process.end}`, size = pen.measureText(text).width + 8;
+    const left = x + 4 + size < this.width - this.right ? x + 4 : x - 4 - size;
+    pen.fillStyle = this.colours.ground;
+    pen.fillRect(left, band.top + 1, size, 14);
+    pen.fillStyle = this.colours.bad;
     pen.textAlign = "left";
     pen.textBaseline = "middle";
-    const right = this.width - this.right - 14;
-    pen.fillText(GLYPHS[1], Math.min(x + 4, right), band.top + band.height / 2);
+    pen.fillText(text, left + 4, band.top + 8.5);
   }
 
   /** Outline a bar, and show how long its task was in the queue. */

@@ -95,6 +95,17 @@ def test_an_array_has_the_flags_that_pickling_gives_it(make_default, is_writable
     assert str(back.flags) == str(expected.flags)
 
 
+@pytest.mark.parametrize("content", [b"x" * LARGE, bytearray(LARGE)], ids=["bytes", "bytearray"])
+def test_a_buffer_to_be_pickled_arrives_as_from_a_pickle(make_default, content):
+    pool = make_default(1)
+    buffer = pickle.PickleBuffer(content)
+    for value in (buffer, [buffer, 1], {"key": buffer}):
+        expected = pickle.loads(pickle.dumps(value, 5))
+        back = pool.submit(tasks.identity, value).result()
+        assert back == expected
+    assert type(pool.submit(tasks.identity, buffer).result()) is type(content)
+
+
 def test_a_value_with_a_class_of_the_program_itself_arrives(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(

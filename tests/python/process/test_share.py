@@ -56,6 +56,21 @@ def test_all_tasks_have_the_same_memory(make_default):
     assert [future.result() for future in futures] == [COUNT] * 50
 
 
+def test_what_is_shared_may_be_part_of_what_is_shared(make_default):
+    inner = raddle.share(numpy.ones(COUNT))
+    outer = raddle.share({"values": inner, "more": numpy.zeros(COUNT)})
+    pool = make_default(1)
+    assert pool.submit(sum_of, outer).result() == COUNT
+    assert (outer.value["values"] == 1).all() and (outer.value["more"] == 0).all()
+    del inner
+    for number in range(5):
+        assert raddle.share(numpy.full(COUNT, float(number))).value.sum() == COUNT * number
+    assert pool.submit(sum_of, outer).result() == COUNT
+    # with nothing large beside it
+    holder = raddle.share({"values": raddle.share(numpy.ones(COUNT))})
+    assert pool.submit(sum_of, holder).result() == COUNT
+
+
 def test_it_is_a_snapshot(make_default):
     values = numpy.ones(COUNT)
     shared = raddle.share(values)

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -116,7 +117,7 @@ impl MemoryFile {
         // SAFETY: the kernel chooses the place, so nothing else is unmapped; the length is not 0.
         let start = unsafe { mm::mmap(std::ptr::null_mut(), bytes, protection, flags, &self.descriptor, offset)? };
         let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("the system maps nothing at null"))?;
-        Ok(Mapped { start, bytes })
+        Ok(Mapped { start, bytes, there: 0 })
     }
 }
 
@@ -130,6 +131,8 @@ fn fd(descriptor: &OwnedFd) -> i32 {
 pub(crate) struct Mapped {
     start: NonNull<u8>,
     bytes: usize,
+    /// So many from the start on are there to be written.
+    there: usize,
 }
 
 // SAFETY: it gives out an address alone; what is done there is the caller's to prove. Any thread may unmap it.
@@ -146,13 +149,71 @@ impl Mapped {
         self.bytes
     }
 
-    /// Has so many bytes from the start on be there to be written: all at once costs a third of one by one.
-    pub(crate) fn prepare(&self, bytes: usize) {
+    /// Has so many bytes from the start on be there to be written: all at once costs a third of one by one, and memory that
+    /// the system refuses is an error here, where a write to it would end the process.
+    pub(crate) fn prepare(&mut self, bytes: usize) -> io::Result<()> {
         let bytes = bytes.min(self.bytes);
-        // SAFETY: it is the mapping's memory, which keeps its content. A system that does not know this lets the pages come
-        // when they are written.
-        let _ = unsafe { mm::madvise(self.start.as_ptr().cast(), bytes, mm::Advice::LinuxPopulateWrite) };
+        if bytes <= self.there {
+            return Ok(());
+        }
+        // SAFETY: it is the mapping's memory, which keeps its content.
+        let populated = unsafe { mm::madvise(self.start.as_ptr().cast(), bytes, mm::Advice::LinuxPopulateWrite) };
+        match populated {
+            // A system that does not know this lets the pages come when they are written.
+            Ok(()) | Err(Errno::INVAL) => self.there = bytes,
+            Err(Errno::INTR) => {}
+            Err(_) => return Err(io::ErrorKind::OutOfMemory.into()),
+        }
+        Ok(())
     }
+
+    /// Puts another mapping of the same length in the place of this one, in one step for all threads that look.
+    ///
+    /// # Errors
+    /// The system's; then it is as it was.
+    pub(crate) fn replace_by(&mut self, other: Self) -> io::Result<()> {
+        debug_assert_eq!(self.bytes, other.bytes, "what is replaced is as long as what comes");
+        let (from, to) = (other.start.as_ptr().cast(), self.start.as_ptr().cast());
+        // SAFETY: both are mappings that are there, of this length, and neither is used by anybody but through `self`, whose
+        // place stays mapped. The other's place is empty afterwards, so it is not to be unmapped.
+        unsafe { mm::mremap_fixed(from, other.bytes, self.bytes, mm::MremapFlags::MAYMOVE, to)? };
+        std::mem::forget(other);
+        self.there = 0;
+        Ok(())
+    }
+
+    /// Whether this process has written to a part of a private mapping, so that it has pages of its own there. `true` also if
+    /// the system does not tell.
+    pub(crate) fn is_written(&self, start: usize, bytes: usize) -> bool {
+        has_own_pages(self.start.as_ptr() as u64 + start as u64, bytes as u64).unwrap_or(true)
+    }
+}
+
+/// Looks at the bits that `/proc/self/pagemap` has for each page: one that is there, or swapped out, and of no file, was copied
+/// to be written.
+fn has_own_pages(start: u64, bytes: u64) -> io::Result<bool> {
+    const ENTRY: u64 = size_of::<u64>() as u64;
+    const PRESENT: u64 = 1 << 63;
+    const SWAPPED: u64 = 1 << 62;
+    const OF_A_FILE: u64 = 1 << 61;
+    let page = rustix::param::page_size() as u64;
+    let map = std::fs::File::open("/proc/self/pagemap")?;
+    let (mut at, end) = (start / page * ENTRY, (start + bytes).div_ceil(page) * ENTRY);
+    let mut chunk = [0; 1 << 14];
+    while at < end {
+        let wanted = (end - at).min(chunk.len() as u64) as usize;
+        let entries = &mut chunk[..wanted];
+        map.read_exact_at(entries, at)?;
+        at += wanted as u64;
+        let is_own = |entry: &[u8; 8]| {
+            let bits = u64::from_ne_bytes(*entry);
+            bits & (PRESENT | SWAPPED) != 0 && bits & OF_A_FILE == 0
+        };
+        if entries.as_chunks().0.iter().any(is_own) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Drop for Mapped {
@@ -204,6 +265,31 @@ mod tests {
         assert!(file.map(u64::MAX, 1, Access::Private).is_err());
         assert!(file.read(1 << 16, &mut [0]).is_err());
         assert_eq!(file.map(0, 1 << 16, Access::Private)?.bytes(), 1 << 16);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_written_to_a_private_mapping_is_known_page_by_page() -> io::Result<()> {
+        let file = MemoryFile::new(1 << 20)?;
+        let (mut mapped, private) = (file.map(0, 1 << 20, Access::Shared)?, file.map(0, 1 << 20, Access::Private)?);
+        mapped.prepare(1 << 20)?;
+        let place = |at: usize| mapped.start().as_ptr().wrapping_add(at);
+        // SAFETY: the place lies in the mapping, which lives, and this thread alone uses it.
+        unsafe { place(70_000).write(1) };
+        let first = place(0);
+        mapped.replace_by(private)?;
+        assert_eq!(mapped.start().as_ptr(), first);
+        // SAFETY: as above.
+        unsafe {
+            assert_eq!(first.add(70_000).read(), 1);
+            assert!(!mapped.is_written(0, 1 << 20), "what was written before is the file's");
+            first.add(70_000).write(2);
+        }
+        assert!(mapped.is_written(0, 1 << 20) && mapped.is_written(70_000, 1));
+        assert!(!mapped.is_written(0, 4096) && !mapped.is_written(200_000, 800_000));
+        let mut seen = [0];
+        file.read(70_000, &mut seen)?;
+        assert_eq!(seen, [1], "what was written afterwards is the mapping's own");
         Ok(())
     }
 

@@ -280,6 +280,19 @@ impl Segment {
         self.0.size
     }
 
+    /// Whether it is one of this arena's, in this process.
+    pub fn is_of(&self, arena: &Arena) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.0.arena), arena) && arena.generation == os::fork_generation()
+    }
+
+    /// Maps what lies in it.
+    pub(super) fn map(&self, bytes: usize, access: Access) -> io::Result<Mapped> {
+        if bytes as u64 > self.size() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the segment is shorter"));
+        }
+        self.0.arena.file.map(self.offset(), bytes, access)
+    }
+
     /// Whether it has memory already.
     pub fn is_warm(&self) -> bool {
         self.0.block.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|block| block.is_warm)
@@ -305,13 +318,10 @@ impl Segment {
         };
         let mapped = match block.mapped.take() {
             Some(mapped) => mapped,
-            None => {
-                let mapped = file.map(block.offset, block.size as usize, Access::Shared)?;
-                mapped.prepare(at as usize + bytes);
-                mapped
-            }
+            None => file.map(block.offset, block.size as usize, Access::Shared)?,
         };
         let mapped = block.mapped.insert(mapped);
+        mapped.prepare(at as usize + bytes)?;
         // SAFETY: the source as the caller says; the target lies within the mapping, as was looked above, and is read by
         // nobody: nobody else knows of the segment. They do not overlap: no one else has a pointer to this mapping.
         unsafe { std::ptr::copy_nonoverlapping(source, mapped.start().as_ptr().add(at as usize), bytes) };
@@ -427,17 +437,15 @@ impl ProgramArena {
 
     fn mapped(&mut self, lease: &Lease, wanted: usize) -> io::Result<NonNull<u8>> {
         let size = usize::try_from(lease.size).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        if let Some(mapped) = self.written.get(&lease.offset).filter(|mapped| mapped.bytes() >= size) {
-            return Ok(mapped.start());
+        if self.written.get(&lease.offset).is_none_or(|mapped| mapped.bytes() < size) {
+            if self.written.len() >= MOST_MAPPED {
+                self.written.clear();
+            }
+            self.written.insert(lease.offset, self.file.map(lease.offset, size, Access::Shared)?);
         }
-        if self.written.len() >= MOST_MAPPED {
-            self.written.clear();
-        }
-        let mapped = self.file.map(lease.offset, size, Access::Shared)?;
-        mapped.prepare(wanted);
-        let start = mapped.start();
-        self.written.insert(lease.offset, mapped);
-        Ok(start)
+        let mapped = self.written.get_mut(&lease.offset).expect("it has just been put there if it was not");
+        mapped.prepare(wanted)?;
+        Ok(mapped.start())
     }
 }
 

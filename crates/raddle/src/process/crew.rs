@@ -19,15 +19,13 @@ use std::time::{Duration, Instant};
 use super::arena::{Arena, Segment};
 use super::bytes::Bytes;
 use super::held::Held;
-use super::link::{ANNOUNCEMENT, Before, Link, Received, Reply, TakenBack};
+use super::link::{ANNOUNCEMENT, Before, Link, Reply, TakenBack};
 use super::mapping::Mapping;
-use super::notes::Note;
 use super::pace::Pace;
 use super::remote::{Call, Many, Parcels, Queued, address_of};
 use super::ring::Corrupt;
-use super::teller::{Entries, Entry, Untold};
+use super::teller::Untold;
 use super::told::Ran;
-use crate::events;
 use crate::os::ProcessHandle;
 use crate::roster::Phase;
 
@@ -65,7 +63,7 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     pub(crate) link: Link<Call>,
     pub(crate) process: Option<Process>,
-    is_ready: bool,
+    pub(super) is_ready: bool,
     /// Why it could not be made ready, in its own words.
     pub(crate) unfit: Option<String>,
     pub(crate) doom: Option<Doom>,
@@ -74,26 +72,26 @@ pub(crate) struct Worker {
     /// Tasks that it may still be sent; `None`: as many as there are.
     left: Option<usize>,
     /// Its task takes long: nothing is put behind it.
-    is_slow: bool,
+    pub(super) is_slow: bool,
     /// How far it had come at the last slow look, and at how many looks it had not come further, with calls and without
     /// having begun one.
     progress: u64,
     standstill: u32,
     defined: HashSet<u64>,
     /// Segments that it has been lent for its next reply.
-    leases: Vec<Segment>,
+    pub(super) leases: Vec<Segment>,
     /// Segments of former tasks of which it keeps views, by their places.
-    kept: HashMap<u64, Segment>,
-    pace: Pace,
+    pub(super) kept: HashMap<u64, Segment>,
+    pub(super) pace: Pace,
     pub(crate) busy_since: Option<Instant>,
     pub(crate) idle_since: Option<Instant>,
     pub(crate) memory: Held,
     /// What it has told and nobody has heard.
-    untold: Arc<Untold>,
+    pub(super) untold: Arc<Untold>,
     /// Replies that were received before notes that come before them.
-    early: VecDeque<(Before, Call, Reply)>,
+    pub(super) early: VecDeque<(Before, Call, Reply)>,
     /// It has ended: all that it has told is received.
-    is_over: bool,
+    pub(super) is_over: bool,
 }
 
 /// What is known of a worker that has ended.
@@ -139,10 +137,6 @@ impl Worker {
         (dead, calls)
     }
 
-    fn has_run(&self, began: Option<u64>, ended: Option<u64>) -> Ran {
-        Ran { worker: self.number, pid: self.process.as_ref().map(|process| process.pid), began, ended }
-    }
-
     fn takes_calls(&self) -> bool {
         self.doom.is_none() && self.unfit.is_none() && !self.is_leaving && self.left != Some(0)
     }
@@ -159,94 +153,9 @@ impl Worker {
     }
 
     /// It has written rubbish: nothing that it says is believed any more.
-    fn condemn(&mut self, corrupt: Corrupt) {
+    pub(super) fn condemn(&mut self, corrupt: Corrupt) {
         self.doom.get_or_insert(Doom::Corrupt(corrupt.what));
         self.kill();
-    }
-
-    fn lend(&mut self, segment: Option<Segment>) {
-        if let Some(segment) = &segment {
-            segment.mark_as_result();
-        }
-        self.link.grant(segment.as_ref());
-        self.leases.extend(segment);
-    }
-
-    /// It keeps a view of what one of its tasks was sent.
-    fn keep(&mut self, place: u64) -> Result<(), Corrupt> {
-        let sent = self.link.sent().filter(|(_, is_begun)| *is_begun);
-        let mut segments = sent.flat_map(|(call, _)| call.parcel.iter()).flat_map(|parcel| parcel.bytes.segments());
-        match segments.find(|segment| segment.offset() == place).cloned() {
-            Some(segment) => drop(self.kept.insert(place, segment)),
-            None => return Err(Corrupt { what: "a worker keeps what it was not sent" }),
-        }
-        Ok(())
-    }
-
-    /// Whether what it tells is read: not while much of it is untold.
-    fn is_heard(&self, lets_pass: bool) -> bool {
-        lets_pass || self.is_over || !self.untold.is_full()
-    }
-
-    fn receive(&mut self, lets_pass: bool, heard: &mut Heard) -> Result<(), Corrupt> {
-        loop {
-            let received = if self.is_heard(lets_pass) { self.link.receive()? } else { self.link.receive_replies()? };
-            let Some(received) = received else { break };
-            match received {
-                Received::Reply(mut call, reply) => {
-                    let reply = self.take_reply(&mut call, reply, heard);
-                    self.release_early(heard);
-                    heard.came.push((call, reply));
-                }
-                Received::Early(mut call, reply, before) => {
-                    let reply = self.take_reply(&mut call, reply, heard);
-                    self.early.push_back((before, call, reply));
-                }
-                Received::Ready => {
-                    self.is_ready = true;
-                    heard.is_ready = true;
-                    if self.link.load() == 0 {
-                        self.idle_since = Some(Instant::now());
-                    }
-                }
-                Received::Unfit(reason) => self.unfit = Some(reason),
-                Received::Note(task, bytes) => heard.notes.push(self.note(task, bytes)),
-                Received::Keeps(place) => self.keep(place)?,
-                Received::Drops(place) => drop(self.kept.remove(&place)),
-            }
-        }
-        self.release_early(heard);
-        Ok(())
-    }
-
-    fn take_reply(&mut self, call: &mut Call, mut reply: Reply, heard: &mut Heard) -> Reply {
-        if events::is_listening() {
-            let ran = self.link.take_ran();
-            call.ran = Some(self.has_run(ran.map(|ran| ran.0), ran.map(|ran| ran.1)));
-        }
-        if !self.leases.is_empty() {
-            let leases = std::mem::take(&mut self.leases);
-            reply.payload = Bytes::with_segments(reply.payload.to_vec(), leases);
-        }
-        call.of.came(call.index);
-        heard.count += 1;
-        reply
-    }
-
-    fn note(&self, task: u64, bytes: Vec<u8>) -> Note {
-        let ended = || self.early.iter().find(|(before, ..)| before.task == task).map(|(_, call, _)| call);
-        let label = self.link.kept(task).or_else(ended).and_then(Call::label);
-        let pid = self.process.as_ref().map(|process| process.pid);
-        let note = Note { worker: self.number, pid, label, bytes };
-        self.untold.add(&note);
-        note
-    }
-
-    /// Lets go of replies when all that was told before them has been received.
-    fn release_early(&mut self, heard: &mut Heard) {
-        while self.early.front().is_some_and(|(before, ..)| before.notes <= self.link.heard()) {
-            heard.came.extend(self.early.pop_front().map(|(_, call, reply)| (call, reply)));
-        }
     }
 
     /// Ends the process, if there is one yet.
@@ -263,45 +172,6 @@ pub(crate) type Spent = Vec<Queued>;
 /// Replies, to be settled after the lock has been released.
 pub(crate) type Came = Vec<(Call, Reply)>;
 
-/// What has come from the workers.
-#[derive(Default)]
-pub(crate) struct Arrived {
-    /// Replies that can be settled at once.
-    pub(crate) came: Came,
-    /// What is to be told, and the replies that come after it.
-    pub(crate) entries: Entries,
-    /// How many replies have been received.
-    pub(crate) count: usize,
-}
-
-impl Arrived {
-    /// Adds what has come from a worker: its replies wait behind what it has told, unless they are let pass.
-    fn add(&mut self, worker: &Worker, heard: Heard, lets_pass: bool) {
-        let Heard { came, notes, count, .. } = heard;
-        self.count += count;
-        let mut put = |entry| self.entries.push((Arc::clone(&worker.untold), entry));
-        let must_wait = !lets_pass && (worker.untold.is_pending() || !notes.is_empty());
-        if !notes.is_empty() {
-            put(Entry::Tell(notes));
-        }
-        match came {
-            came if came.is_empty() => {}
-            came if must_wait => put(Entry::Settle(came)),
-            came => self.came.extend(came),
-        }
-    }
-}
-
-/// What has come from one worker.
-#[derive(Default)]
-struct Heard {
-    came: Came,
-    notes: Vec<Note>,
-    /// How many replies have been received.
-    count: usize,
-    is_ready: bool,
-}
-
 /// Figures that are counted under the lock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
@@ -315,7 +185,7 @@ pub(crate) struct Counts {
 /// The state of a pool.
 pub(crate) struct Crew {
     mapping: Mapping,
-    arena: Option<Arc<Arena>>,
+    pub(super) arena: Option<Arc<Arena>>,
     pub(crate) phase: Phase,
     pub(crate) seats: Box<[Option<Worker>]>,
     queue: VecDeque<Queued>,
@@ -332,7 +202,7 @@ pub(crate) struct Crew {
     next_worker: usize,
     tasks_per_worker: Option<usize>,
     /// Replies for which no call has come since: so many workers are thought idle.
-    idle: usize,
+    pub(super) idle: usize,
     /// Calls for which no worker was thought idle.
     wanted: usize,
     /// Whether the next call of the queue has to be encoded.
@@ -403,7 +273,7 @@ impl Crew {
         self.seats.iter().flatten()
     }
 
-    fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+    pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         self.seats.iter_mut().flatten()
     }
 
@@ -705,50 +575,10 @@ impl Crew {
 
     // --- What comes back ---------------------------------------------------------------------------------------------
 
-    /// Whether a worker has written something, or read what there was no room beside. A doomed one says nothing new.
-    pub(crate) fn has_news(&mut self) -> bool {
-        let lets_pass = self.lets_pass;
-        self.workers_mut().any(|worker| {
-            let hears = worker.is_heard(lets_pass);
-            worker.doom.is_none() && if hears { worker.link.has_news() } else { worker.link.has_replies() }
-        })
-    }
-
     /// Whether all workers that have something to do are awake on other cores than the caller's, and there is one.
     pub(crate) fn is_awake_elsewhere(&self) -> bool {
         let mut busy = self.workers().filter(|worker| worker.link.load() > 0).peekable();
         busy.peek().is_some() && busy.all(|worker| worker.link.is_awake_elsewhere())
-    }
-
-    /// Takes what the workers have written.
-    pub(crate) fn receive(&mut self) -> Arrived {
-        let mut arrived = Arrived::default();
-        for worker in self.seats.iter_mut().flatten() {
-            // What is left of longer records goes on when the worker has read: then it has rung, or written.
-            let wish = worker.link.wish();
-            let mut heard = Heard::default();
-            let received = worker.link.pump().and_then(|()| worker.receive(self.lets_pass, &mut heard));
-            match (received, wish) {
-                // What it had written before it wished has been taken: what it is lent belongs to its next reply.
-                (Ok(()), Some(bytes)) => worker.lend(self.arena.as_ref().and_then(|arena| arena.try_take(bytes))),
-                (Ok(()), None) => {}
-                (Err(corrupt), _) => worker.condemn(corrupt),
-            }
-            if heard.count > 0 {
-                worker.pace.came(heard.count);
-                worker.is_slow = false;
-            }
-            if worker.link.load() == 0
-                && let Some(since) = worker.busy_since.take()
-            {
-                self.counts.busy += since.elapsed();
-                worker.idle_since = Some(Instant::now());
-            }
-            self.readied += u64::from(heard.is_ready);
-            arrived.add(worker, heard, self.lets_pass);
-        }
-        self.idle += arrived.count;
-        arrived
     }
 
     /// Takes a call back that no worker has begun, from wherever it is. `Begun`: a worker runs it.
@@ -902,14 +732,6 @@ impl Crew {
         }
         self.idle = self.idle.saturating_sub(dismissed);
         next
-    }
-
-    /// The worker of this process has ended: all that it has told is received.
-    pub(crate) fn hear_out(&mut self, pid: u32) {
-        let is_dead = |worker: &&mut Worker| worker.process.as_ref().is_some_and(|process| process.pid == pid);
-        if let Some(worker) = self.workers_mut().find(is_dead) {
-            worker.is_over = true;
-        }
     }
 
     /// Has every worker ended.

@@ -11,13 +11,12 @@
 //! A worker writes a reply before it asks for the next, so the program, which looks for the wish first and then at the ring,
 //! knows to which reply a segment belongs: to the next one that comes.
 
-use std::fmt;
+#[cfg(not(loom))]
+pub use lender::Lender;
 
-use super::arena::{GRAIN, Lease};
-use super::doorbell::{Doorbell, Rung};
-use super::mapping::{Mapping, Part, SharedBell};
+use super::doorbell::{Bell, Doorbell, Rung};
 use super::ring::Words;
-use super::seat::{Seat, program_bell};
+use crate::mutant::{Mutant, is_mutant};
 use crate::primitives::Ordering;
 use crate::signal::AdaptiveSpin;
 
@@ -28,66 +27,101 @@ const REFUSED: u64 = 1;
 /// Marks an answer as one; the places of segments end in zeros.
 const GRANTED: u64 = 2;
 const WARM: u64 = 4;
+const MARKS: u64 = REFUSED | GRANTED | WARM;
 
-/// The worker's side.
-pub struct Lender {
-    words: Part,
-    bell: Doorbell<SharedBell>,
-    program: Doorbell<SharedBell>,
-    spin: AdaptiveSpin,
+/// The worker's side: asks for so many bytes, and gives the answer.
+pub(crate) fn ask<B: Bell>(
+    words: &impl Words,
+    (bell, program): (&Doorbell<B>, &Doorbell<B>),
+    spin: &AdaptiveSpin,
+    bytes: u64,
+    ring_elsewhere: &mut (dyn FnMut() + Send),
+) -> u64 {
+    words.word(ANSWER).store(0, Ordering::Relaxed);
+    let order = if is_mutant(Mutant::RelaxedWish) { Ordering::Relaxed } else { Ordering::Release };
+    words.word(WISH).store(bytes, order);
+    if program.ring() == Rung::Elsewhere {
+        ring_elsewhere();
+    }
+    let mut answer = 0;
+    // It comes back before its time when a signal handler has run.
+    while answer == 0 {
+        bell.wait(None, spin, || {
+            answer = words.word(ANSWER).load(Ordering::Acquire);
+            answer != 0
+        });
+    }
+    answer
 }
 
-impl fmt::Debug for Lender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lender").finish_non_exhaustive()
-    }
-}
-
-impl Lender {
-    /// For the worker that serves this seat.
-    pub(crate) fn new(mapping: &Mapping, seat: usize) -> Self {
-        let seat = Seat::new(mapping, seat);
-        Self { words: seat.leases, bell: seat.bell, program: program_bell(mapping), spin: AdaptiveSpin::new() }
-    }
-
-    /// Asks for a segment for so many bytes, on the thread that serves; `None`: there is none. It belongs to the next reply.
-    pub fn lease(&mut self, bytes: u64, ring_elsewhere: &mut (dyn FnMut() + Send)) -> Option<Lease> {
-        self.words.word(ANSWER).store(0, Ordering::Relaxed);
-        self.words.word(WISH).store(bytes, Ordering::Release);
-        if self.program.ring() == Rung::Elsewhere {
-            ring_elsewhere();
-        }
-        let mut answer = 0;
-        let Self { words, bell, spin, .. } = self;
-        // It comes back before its time when a signal handler has run.
-        while answer == 0 {
-            bell.wait(None, spin, || {
-                answer = words.word(ANSWER).load(Ordering::Acquire);
-                answer != 0
-            });
-        }
-        if answer & GRANTED == 0 {
-            return None;
-        }
-        Lease::new(bytes, answer & !(GRAIN - 1), answer & WARM != 0)
-    }
+/// What an answer says: where the segment is, and whether it has memory.
+pub(crate) fn granted(answer: u64) -> Option<(u64, bool)> {
+    (answer & GRANTED != 0).then_some((answer & !MARKS, answer & WARM != 0))
 }
 
 /// The program's side: how much the worker of a seat wants.
-pub(crate) fn wish(words: &Part) -> Option<u64> {
+pub(crate) fn wish(words: &impl Words) -> Option<u64> {
     Some(words.word(WISH).load(Ordering::Acquire)).filter(|bytes| *bytes > 0)
 }
 
 /// The program's side: a segment at this place, with memory or without; or none. The worker is to be rung for.
-pub(crate) fn answer(words: &Part, granted: Option<(u64, bool)>) {
+pub(crate) fn answer(words: &impl Words, granted: Option<(u64, bool)>) {
     let answer = granted.map_or(REFUSED, |(offset, is_warm)| offset | GRANTED | if is_warm { WARM } else { 0 });
-    words.word(WISH).store(0, Ordering::Relaxed);
+    if !is_mutant(Mutant::VoidAnAnsweredWish) {
+        words.word(WISH).store(0, Ordering::Relaxed);
+    }
     words.word(ANSWER).store(answer, Ordering::Release);
+    if is_mutant(Mutant::VoidAnAnsweredWish) {
+        words.word(WISH).store(0, Ordering::Relaxed);
+    }
 }
 
-#[cfg(test)]
+#[cfg(not(loom))]
+mod lender {
+    use std::fmt;
+
+    use super::super::arena::Lease;
+    use super::super::doorbell::Doorbell;
+    use super::super::mapping::{Mapping, Part, SharedBell};
+    use super::super::seat::{Seat, program_bell};
+    use super::{AdaptiveSpin, ask, granted};
+
+    /// The worker's side.
+    pub struct Lender {
+        words: Part,
+        bell: Doorbell<SharedBell>,
+        program: Doorbell<SharedBell>,
+        spin: AdaptiveSpin,
+    }
+
+    impl fmt::Debug for Lender {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Lender").finish_non_exhaustive()
+        }
+    }
+
+    impl Lender {
+        /// For the worker that serves this seat.
+        pub(crate) fn new(mapping: &Mapping, seat: usize) -> Self {
+            let seat = Seat::new(mapping, seat);
+            Self { words: seat.leases, bell: seat.bell, program: program_bell(mapping), spin: AdaptiveSpin::new() }
+        }
+
+        /// Asks for a segment for so many bytes, on the thread that serves; `None`: there is none. It belongs to the next
+        /// reply.
+        pub fn lease(&mut self, bytes: u64, ring_elsewhere: &mut (dyn FnMut() + Send)) -> Option<Lease> {
+            let answer = ask(&self.words, (&self.bell, &self.program), &self.spin, bytes, ring_elsewhere);
+            let (offset, is_warm) = granted(answer)?;
+            Lease::new(bytes, offset, is_warm)
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::seat::words_for;
+    use super::super::arena::GRAIN;
+    use super::super::mapping::Mapping;
+    use super::super::seat::{Seat, program_bell, words_for};
     use super::*;
 
     fn mapping() -> Mapping {

@@ -11,6 +11,8 @@
 #[cfg(not(loom))]
 pub mod arena;
 #[cfg(not(loom))]
+mod arrived;
+#[cfg(not(loom))]
 pub mod batch;
 pub mod bytes;
 pub mod claim;
@@ -19,6 +21,8 @@ mod cores;
 #[cfg(not(loom))]
 mod crew;
 pub mod doorbell;
+#[cfg(not(loom))]
+pub mod draft;
 #[cfg(all(not(loom), feature = "processes"))]
 mod executor;
 #[cfg(all(not(loom), feature = "processes"))]
@@ -26,7 +30,6 @@ mod functions;
 #[cfg(not(loom))]
 mod held;
 pub mod launcher;
-#[cfg(not(loom))]
 pub mod lease;
 #[cfg(not(loom))]
 pub mod link;

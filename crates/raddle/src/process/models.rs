@@ -1,4 +1,4 @@
-//! Models of the ring, the doorbell and the claims, each also with a fault built in that it must find.
+//! Models of the ring, the doorbell, the claims and the leases, each also with a fault built in that it must find.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use loom::thread;
 
 use super::claim::Claims;
 use super::doorbell::{Bell, Doorbell, Rung, Wake};
+use super::lease;
 use super::ring::{COUNTER_WORDS, Consumer, Header, Outgoing, Producer, Words};
 use crate::models::{assert_caught, explore};
 use crate::mutant::Mutant;
@@ -169,4 +170,54 @@ fn a_claim_has_one_winner() {
         assert!(begun != taken_back, "begun {begun}, taken back {taken_back}");
         assert_eq!(claims.is_begun(0, 1), begun);
     });
+}
+
+/// A worker writes a reply, asks for a segment, and once more. Each wish gets its own answer, and when the program sees a wish
+/// it sees the reply that was written before.
+fn each_wish_is_answered() {
+    const GRAIN: u64 = 1 << 16;
+    let words: Arc<[AtomicU64]> = (0..3).map(|_| AtomicU64::new(0)).collect();
+    let replies = Arc::new(AtomicU64::new(0));
+    let (bell, program) = (Arc::new(Futex::new(0)), Arc::new(Futex::new(0)));
+    let worker = {
+        let (words, replies) = (Arc::clone(&words), Arc::clone(&replies));
+        let bells = (Doorbell::new(Arc::clone(&bell)), Doorbell::new(Arc::clone(&program)));
+        thread::spawn(move || {
+            for round in 1..=2 {
+                replies.store(round, loom::sync::atomic::Ordering::Relaxed);
+                let mut elsewhere = || unreachable!("the program sleeps on its doorbell");
+                let answer = lease::ask(&words, (&bells.0, &bells.1), &AdaptiveSpin::new(), round, &mut elsewhere);
+                assert_eq!(lease::granted(answer), (round == 1).then_some((7 * GRAIN, true)));
+            }
+        })
+    };
+    let (bell, program) = (Doorbell::new(bell), Doorbell::new(program));
+    for round in 1..=2 {
+        let mut wish = None;
+        let waited = program.wait(None, &AdaptiveSpin::new(), || {
+            wish = lease::wish(&words);
+            wish.is_some()
+        });
+        assert_eq!((waited, wish), (Waited::Ready, Some(round)));
+        assert_eq!(replies.load(loom::sync::atomic::Ordering::Relaxed), round, "the reply before is not seen");
+        lease::answer(&words, (round == 1).then_some((7 * GRAIN, true)));
+        assert_eq!(bell.ring(), Rung::Done);
+    }
+    worker.join().expect("it does not panic");
+}
+
+#[test]
+fn every_wish_for_a_segment_gets_its_own_answer() {
+    explore(each_wish_is_answered);
+}
+
+#[test]
+fn a_wish_without_release_is_caught() {
+    assert_caught("process::models::a_wish_without_release_is_caught", Mutant::RelaxedWish, each_wish_is_answered);
+}
+
+#[test]
+fn a_wish_that_is_void_after_its_answer_is_caught() {
+    let test = "process::models::a_wish_that_is_void_after_its_answer_is_caught";
+    assert_caught(test, Mutant::VoidAnAnsweredWish, each_wish_is_answered);
 }
