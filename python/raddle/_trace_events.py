@@ -141,7 +141,7 @@ def _fetches(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if not fetch["phases"]:
             continue
         place = _place(record, fetch["lane"])
-        about = {"cat": "fetch", "id": number}
+        about: dict[str, Any] = {"cat": "fetch", "id": number}
         name = record["names"][fetch["url"]]
         args = {"status": fetch["status"], "error": _named(record, fetch["error"])}
         told = {key: value for key, value in args.items() if value is not None}

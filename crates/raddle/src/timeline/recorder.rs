@@ -136,7 +136,11 @@ impl Log {
             if held.as_ref().is_none_or(|(key, _)| *key != self.key) {
                 *held = Some((self.key, self.lanes.of_this_thread()));
             }
-            held.as_ref().map(|(_, lane)| use_it(lane))
+            let (_, lane) = held.as_ref()?;
+            if lane.lacks_number() {
+                self.lanes.note_number(lane);
+            }
+            Some(use_it(lane))
         };
         LANE.try_with(with).ok().flatten()
     }
@@ -158,6 +162,9 @@ impl Log {
             return;
         }
         let Some(lane) = self.lane_of(step, event) else { return };
+        if step != Step::Submitted && self.dropped.load(Relaxed) > 0 && self.was_dropped(executor, event.task) {
+            return;
+        }
         let name = match step {
             Step::Submitted | Step::Started => event.label.as_deref().map(Name::of).or(event.name),
             _ => event.error.as_deref().map(Name::of),
@@ -173,6 +180,8 @@ impl Log {
         };
         if self.events.fetch_add(1, Relaxed) < self.most_tasks.saturating_mul(EVENTS_A_TASK) {
             self.shard(lane).push(noted);
+        } else {
+            self.dropped.fetch_add(1, Relaxed);
         }
     }
 
