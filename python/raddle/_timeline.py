@@ -126,7 +126,7 @@ class Timeline:
             name = self._names.get(lane["tid"])
             if name is not None and lane["kind"] != "process" and lane["executor"] < 0:
                 lane["name"] = name
-        return {"version": 1, "machine": _machine(), "fetches": [], **record}
+        return {"version": 1, "machine": _machine(), **record}
 
     def _record(self) -> dict[str, Any]:
         """Return the recording in plain values: what pages and exports are made of."""
