@@ -26,7 +26,8 @@ def show(screen: Screen, pages: Pages) -> None:
     screen.program(one_after_the_other, together)
     loop = measure(one_after_the_other, urls)
     standard = measure(together, concurrent.futures, urls)
-    ours = measure(together, raddle, urls)
+    with screen.recorded("The downloads in raddle's threads"):
+        ours = measure(together, raddle, urls)
     screen.output(ours.value[:3])
     if len(urls) > 3:
         total = sum(len(page.body) for page in ours.value)

@@ -26,7 +26,8 @@ def show(screen: Screen, pages: Pages) -> None:
     loop = measure(in_a_row, n)
     threads = measure(in_threads, raddle, n)
     standard = measure(in_processes, concurrent.futures, n)
-    ours = measure(in_processes, raddle, n)
+    with screen.recorded("The same sums in raddle's processes"):
+        ours = measure(in_processes, raddle, n)
     values = {call.value for run in (loop, threads, standard, ours) for call in run.value}
     told = " and ".join(f"{value:,}" for value in sorted(values))
     screen.output([f"n = {n:,}: {told}, four times, in all four ways"])

@@ -52,8 +52,7 @@ def error_of(name: str) -> str:
 def show(screen: Screen, pages: Pages) -> None:
     """Run the programs and print what they did and took."""
     names = ["file 1", "file 2", "file 3"]
-    screen.print("    # kind: threading.Thread, then raddle.Thread")
-    screen.program(in_threads)
+    screen.program(in_threads, comment="# kind: threading.Thread, then raddle.Thread")
     loop = measure(in_a_row, names)
     standard = measure(in_threads, threading.Thread, names)
     ours = measure(in_threads, raddle.Thread, names)

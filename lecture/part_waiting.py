@@ -33,7 +33,8 @@ def show(screen: Screen, pages: Pages) -> None:
     screen.program(slow_download, in_threads)
     loop = measure(in_a_row, names)
     standard = measure(in_threads, concurrent.futures, names)
-    ours = measure(in_threads, raddle, names)
+    with screen.recorded("The same in raddle's threads"):
+        ours = measure(in_threads, raddle, names)
     screen.output(ours.value)
     screen.compare(loop.seconds, standard.seconds, ours.seconds)
     screen.conclude(

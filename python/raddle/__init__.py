@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from ._statistics import LockStatistics, Statistics
     from ._thread import Thread
     from ._threads import ExecutorView, ThreadPoolExecutor
+    from ._timeline import Timeline, timeline
     from ._travel import CannotTravel
 
 __all__ = [
@@ -144,6 +145,7 @@ __all__ = [
     "TaskTimeout",
     "Thread",
     "ThreadPoolExecutor",
+    "Timeline",
     "Timeout",
     "TimeoutError",
     "TooLarge",
@@ -165,6 +167,7 @@ __all__ = [
     "map",
     "map_frame",
     "share",
+    "timeline",
     "wait",
 ]
 
@@ -234,6 +237,7 @@ _HOMES = {
     ),
     "_native": ("__version__",),
     "_threads": ("ExecutorView", "ThreadPoolExecutor"),
+    "_timeline": ("Timeline", "timeline"),
     "_travel": ("CannotTravel",),
 }
 

@@ -33,7 +33,8 @@ def cpu_count() -> int:
     Notes
     -----
     ``python -X cpu_count=n`` and the environment variable ``PYTHON_CPU_COUNT``, by which the user
-    overrides `os.cpu_count` from Python 3.13 on, override this too. What limits a group limits all
+    overrides `os.cpu_count` from Python 3.13 on, override this too, but for the share of a worker,
+    which is one of what they say. What limits a group limits all
     groups in it: every level up to the root of the hierarchy is looked at. It is looked up anew at
     each call, since limits may be changed while the program runs.
 
@@ -49,11 +50,8 @@ def cpu_count() -> int:
     >>> 1 <= raddle.cpu_count() <= os.cpu_count()
     True
     """
-    override = _override()
-    if override is not None:
-        return override
+    cores = _override() or limited(len(os.sched_getaffinity(0)), "/")
     share = os.environ.get("RADDLE_CORES", "")
-    cores = limited(len(os.sched_getaffinity(0)), "/")
     return max(1, min(cores, int(share))) if share.isdecimal() else cores
 
 

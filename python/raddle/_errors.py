@@ -5,9 +5,13 @@ from __future__ import annotations
 import builtins
 import sys
 from concurrent.futures import BrokenExecutor, CancelledError, InvalidStateError, TimeoutError
-from concurrent.futures.thread import BrokenThreadPool
 
 from ._raddle_error import RaddleError
+
+# Not from typing, which takes longer to load than all the rest: checkers know the name.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from concurrent.futures.thread import BrokenThreadPool
 
 __all__ = [
     "BrokenExecutor",
@@ -19,6 +23,15 @@ __all__ = [
     "TaskTimeout",
     "TimeoutError",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when somebody needs it: a pool of processes does not.
+    if name == "BrokenThreadPool":
+        from concurrent.futures.thread import BrokenThreadPool
+
+        return BrokenThreadPool
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class KillUnsupported(RaddleError, RuntimeError):

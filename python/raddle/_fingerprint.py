@@ -78,6 +78,53 @@ def surroundings(reached: Mapping[str, tuple[Any, Any]]) -> dict[str, object]:
     return found
 
 
+#: So many values of a container are compared.
+_MOST = 1000
+
+
+def plain_values(reached: Mapping[str, tuple[Any, Any]]) -> dict[str, str]:
+    """Return what a function reaches that is a number, a text or a container of such, written out.
+
+    Unlike digests these can be compared between processes.
+
+    >>> plain_values({"global 'rate'": ({"rate": 3}, "rate")})
+    {"global 'rate'": '3'}
+    """
+    found = {}
+    for label, (space, key) in reached.items():
+        if key != "cell_contents" and not str(key).startswith("__") and key in space:
+            try:
+                found[label] = repr(_written_out(space[key], [_MOST]))
+            except _Enough:
+                pass
+    return found
+
+
+def _written_out(value: Any, left: list[int]) -> Any:
+    """Return a value as one whose `repr` is always the same; raise `_Enough` if it has none."""
+    left[0] -= 1
+    kind = type(value)
+    if left[0] < 0 or kind not in _PLAIN:
+        raise _Enough
+    if kind is dict:
+        return {key: _written_out(each, left) for key, each in value.items() if _key(key)}
+    if kind in (list, tuple):
+        return kind(_written_out(each, left) for each in value)
+    if kind in (set, frozenset):
+        return sorted(repr(_written_out(each, left)) for each in value)
+    return value
+
+
+_PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None), list, tuple, dict, set,
+                    frozenset))  # fmt: skip
+
+
+def _key(key: object) -> bool:
+    if type(key) not in (str, int, float, bool, bytes, type(None)):
+        raise _Enough
+    return True
+
+
 #: How the random numbers are called that are nobody's own.
 _SHARED = "state of the random numbers that the whole program shares"
 

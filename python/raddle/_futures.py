@@ -8,7 +8,6 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, 
 
 from . import _native
 from ._errors import (
-    BrokenThreadPool,
     CancelledError,
     InvalidStateError,
     KillUnsupported,
@@ -208,6 +207,12 @@ def _not_held(what: str, holder: int | None, is_held: bool) -> Exception:
     return not_held(what, holder, is_held)
 
 
+def _broken_thread_pool(reason: str) -> Exception:
+    from ._errors import BrokenThreadPool
+
+    return BrokenThreadPool(reason)
+
+
 def _lock_statistics(figures: tuple[int, int, float, float], holder: int | None) -> object:
     from ._deadlock import thread_name
     from ._statistics import LockStatistics
@@ -226,7 +231,7 @@ _native._bind(
         "CancelledError": CancelledError,
         "TimeoutError": TimeoutError,
         "InvalidStateError": InvalidStateError,
-        "BrokenThreadPool": BrokenThreadPool,
+        "BrokenThreadPool": _broken_thread_pool,
         "TaskTimeout": TaskTimeout,
         "deadlock": _deadlock,
         "holder_ended": _holder_ended,

@@ -13,7 +13,7 @@ from pickle import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from ._effects import Effects, effects_of
-from ._fingerprint import change, digest, surroundings
+from ._fingerprint import change, digest, plain_values, surroundings
 from ._machine import machine
 from ._travel import Obstacle, obstacle, refusal
 
@@ -37,6 +37,7 @@ class Measured(AbstractContextManager["Measured"]):
         self.wall = self.busy = 0.0
 
     def __enter__(self) -> Self:
+        self._examiner.look_at(self._item)
         self._before = self._examiner.fingerprint(self._item)
         return self
 
@@ -68,16 +69,27 @@ class Examiner:
         #: Why the function has to stay in the calling thread, or at least in the program.
         self.reason: str | None = None
         self._left = 0
+        self._has_looked = False
         self._samples: list[tuple[Any, Any]] = []
         self._is_wanted = False
 
     def begin(self) -> None:
         """Read the code; the first item is to be looked at."""
-        self._effects = effects_of(self.function)
-        if self._effects.reason is not None:
-            self.find(self._effects.reason)
-        else:
-            self._left = 1
+        self._left = 1
+        self._read(effects_of(self.function))
+
+    def look_at(self, item: Any) -> None:
+        """Read the code once more, with an item: of its methods and operators more is known."""
+        if not self._has_looked:
+            self._has_looked = True
+            self._read(effects_of(self.function, item if self._takes_tuples else (item,)))
+
+    def _read(self, effects: Effects) -> None:
+        self._effects = effects
+        for way, reason in effects.ties.items():
+            self._choice.forbid(way, reason)
+        if effects.reason is not None:
+            self.find(effects.reason)
 
     @property
     def wants_item(self) -> bool:
@@ -92,6 +104,10 @@ class Examiner:
         if not self._effects.has_locks:
             self._choice.forbid("threads", f"{reason} (threads would do that in another order)")
         self._choice.set_examined()
+
+    def plain_values(self) -> dict[str, str]:
+        """Return what the function reaches that a process must have too."""
+        return plain_values(self._effects.reached)
 
     def fingerprint(self, item: Any) -> dict[str, object]:
         """Return digests of what the function reaches and of its arguments."""

@@ -25,7 +25,16 @@ from . import (
 from ._machine import machine
 from ._map_examine import Examiner
 from ._map_options import MapOptions
-from ._map_pool import Attempt, Done, Failed, ProcessRunner, Runner, ThreadRunner, forsake_left
+from ._map_pool import (
+    Attempt,
+    Done,
+    Failed,
+    HasEffects,
+    ProcessRunner,
+    Runner,
+    ThreadRunner,
+    forsake_left,
+)
 from ._travel import CannotTravel, add_note, obstacle
 
 if TYPE_CHECKING:
@@ -369,6 +378,7 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             task_timeout=policy.task_timeout,
             retries=policy.retries,
             retry_on=policy.retry_on,
+            expected=self._examiner.plain_values() if self._is_auto else None,
         )
 
     def _drop_runner(self) -> None:
@@ -418,7 +428,8 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             return []
         chunk = self._next_chunk()
         done = self._result(chunk)
-        self._pending.remove(chunk)
+        # What was to be done after it may be another by now.
+        self._pending = deque(one for one in self._pending if one.start != chunk.start)
         self._account(chunk, done)
         if not self._pending:
             self._close_retired()
@@ -519,6 +530,10 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
 
     def _failed_chunk(self, chunk: Chunk, runner: Runner, error: Exception) -> Done:
         """Return what a chunk has come to that the workers could not do."""
+        if isinstance(error, HasEffects):
+            self._examiner.find(str(error))
+            self._take_back()
+            return self._run_here(chunk.items)
         is_lost = isinstance(error, (cf.BrokenExecutor, cf.TimeoutError, cf.CancelledError))
         if runner.way == "processes" and not is_lost:
             path = "args" if self._takes_tuples else "args[0]"

@@ -7,6 +7,7 @@ it, so that a future that fails tells of something else: a worker's death, what 
 from __future__ import annotations
 
 import concurrent.futures as cf
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from ._native import thread_delay
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ._map_watcher import Watcher
     from ._processes import ProcessPoolExecutor
     from ._threads import ThreadPoolExecutor
 
@@ -85,19 +87,40 @@ def run_chunk(function: Callable[..., Any], takes_tuples: bool, items: list[Any]
     return Done(results, error, time.perf_counter() - wall, busy)
 
 
-#: In a worker: the function of its map, and whether it takes tuples.
-_installed: tuple[Any, bool] = (None, False)
+class HasEffects(Exception):
+    """A worker has seen why the function has to stay in the program: its chunk does not count."""
 
 
-def _install(function: Any, takes_tuples: bool) -> None:
+#: In a worker: the function of its map, whether it takes tuples, and who looks at what it changes.
+_installed: tuple[Any, bool, Watcher | None] = (None, False, None)
+
+
+def _install(function: Any, takes_tuples: bool, expected: Any, decimals: Any) -> None:
     global _installed
-    _installed = function, takes_tuples
+    if decimals is not None:
+        import decimal
+
+        decimal.setcontext(decimals)
+    watcher = None
+    if expected is not None:
+        from ._map_watcher import Watcher
+
+        inner = function._function if type(function) is Attempt else function
+        watcher = Watcher(inner, expected)
+    _installed = function, takes_tuples, watcher
 
 
-def _run_installed(items: list[Any]) -> tuple[list[Any], Any, float, float]:
-    """Run a chunk in a worker; errors go as pickles with their text, as those of other tasks."""
-    function, takes_tuples = _installed
+def _run_installed(items: list[Any]) -> tuple[list[Any], Any, float, float] | str:
+    """Run a chunk in a worker; errors go as pickles with their text, as those of other tasks.
+
+    In place of results a text says why there are none.
+    """
+    function, takes_tuples, watcher = _installed
+    if watcher is not None and watcher.difference is not None:
+        return watcher.difference
     results, error, wall, busy = run_chunk(function, takes_tuples, items)
+    if watcher is not None and (changed := watcher.look()) is not None:
+        return changed
     results = [Failed(_packed(one.error)) if type(one) is Failed else one for one in results]  # type: ignore[arg-type]
     return results, None if error is None else _packed(error), wall, busy
 
@@ -203,6 +226,17 @@ class ThreadRunner(Runner):
         self.executor._pool().forsake()
 
 
+def _decimal_context() -> Any:
+    """Return the context of decimal numbers, which each thread has, if it is not that of all."""
+    decimal = sys.modules.get("decimal")
+    if decimal is None:
+        return None
+    context, usual = decimal.getcontext().copy(), decimal.DefaultContext.copy()
+    context.clear_flags()
+    usual.clear_flags()
+    return None if repr(context) == repr(usual) else context
+
+
 class ProcessRunner(Runner):
     """Has items worked on by processes of its own, which are sent the function once."""
 
@@ -217,13 +251,14 @@ class ProcessRunner(Runner):
         task_timeout: float | None = None,
         retries: int = 0,
         retry_on: Any = Exception,
+        expected: dict[str, str] | None = None,
     ) -> None:
         from ._processes import ProcessPoolExecutor
 
         pool = ProcessPoolExecutor(
             workers,
             initializer=_install,
-            initargs=(function, takes_tuples),
+            initargs=(function, takes_tuples, expected, _decimal_context()),
             task_timeout=task_timeout,
             retries=retries,
             retry_on=retry_on,
@@ -250,7 +285,10 @@ class ProcessRunner(Runner):
         return self.executor.submit(_run_installed, items)
 
     def result(self, future: cf.Future[Any], timeout: float | None) -> Done:
-        results, error, wall, busy = future.result(timeout)
+        told = future.result(timeout)
+        if isinstance(told, str):
+            raise HasEffects(told)
+        results, error, wall, busy = told
         results = [Failed(_unpacked(one.error)) if type(one) is Failed else one for one in results]
         return Done(results, None if error is None else _unpacked(error), wall, busy)
 

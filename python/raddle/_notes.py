@@ -34,9 +34,17 @@ def hear(notes: list[Told]) -> None:
                 _handle(worker, label, *details)
             else:
                 _warn(*details)
-        except Exception:
+        except BaseException:
             # Of a handler of the user's; the others go on.
-            sys.excepthook(*sys.exc_info())
+            _say_what_failed()
+
+
+def _say_what_failed() -> None:
+    """Show the error of a handler: there is nobody to raise it to, not even a wish to exit."""
+    try:
+        sys.excepthook(*sys.exc_info())
+    except BaseException:
+        pass  # A hook of the user's, which has failed too.
 
 
 def _handle(

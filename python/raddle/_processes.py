@@ -227,7 +227,8 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
     Log records of the workers, from the levels on that are set in the program, go to the program's
     loggers, with `worker` (a number) and `task` (the label) as further attributes, before the
     result of the task is there; so do warnings. What a handler of the worker's own takes is not
-    told again. Handlers run on the thread that supervises the pool, as callbacks do.
+    told again. Handlers run on a thread of the pool's, and results of a worker wait until what it
+    has told has been handled, unless a handler waits for a task of the pool itself.
     Each worker may use its share of the cores: variables such as ``OMP_NUM_THREADS`` that the user
     has not set say so to its libraries, and `cpu_count` to pools that it makes.
 

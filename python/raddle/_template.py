@@ -180,10 +180,25 @@ def _open_child(pid: int) -> int:
 def _own_program(program: int) -> int | None:
     """Return a descriptor of the program of this number, if it is there and this is its child."""
     try:
-        descriptor = _native.open_process(program)
+        opened = _native.open_process(program)
     except ProcessLookupError:
         return None
+    # Apart from the standard streams, which may be closed, and are going to be others.
+    descriptor = _native.duplicate(opened)
+    os.close(opened)
     return descriptor if os.getppid() == program else None
+
+
+def _let_go_of_streams() -> None:
+    """Leave the standard streams to the program and its workers: who reads them waits for the end.
+
+    What goes wrong here before is told there; afterwards the program tells it.
+    """
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    if nothing > 2:
+        os.close(nothing)
 
 
 def main(program: int) -> None:
@@ -197,6 +212,7 @@ def main(program: int) -> None:
     watched = _own_program(program)
     if watched is not None:
         _worker.prepare()
+        _let_go_of_streams()
         # What is here stays in every worker: without the collector's marks its pages stay shared.
         gc.freeze()
         Template(control, watched).serve()

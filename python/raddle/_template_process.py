@@ -108,7 +108,7 @@ class Template:
     def _ended(self) -> TemplateEnded:
         return TemplateEnded(
             f"the process that starts workers ({self._executable}, pid {self._pid}) has ended; "
-            "if it said why, it did so on the standard error output"
+            "if it could not begin, it said why on the standard error output"
         )
 
     def end(self) -> None:

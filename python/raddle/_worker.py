@@ -10,7 +10,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
-from . import _imports, _native
+from . import _announced, _imports, _native
 from ._setup import Setup, process_name
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
@@ -59,6 +59,7 @@ def catch_notes(*, is_forked: bool = False) -> None:
     def show(warnings: ModuleType) -> None:
         # A program that shows them in a way of its own is asked again there.
         warnings.showwarning = _show_warning  # type: ignore[attr-defined]
+        _announced.begin_with_filters(warnings)
 
     _imports.after_import("logging", follow)
     _imports.after_import("warnings", show)
@@ -156,6 +157,7 @@ def run_process(
 ) -> None:
     """Serve as a process of `multiprocessing`, which sees to everything else."""
     _ignore_interrupts()
+    _print_whole_lines(is_forked)
     _native.end_with(program)
     _catch_faults(stack.take())
     _differ()
@@ -167,6 +169,13 @@ def run_process(
     code = serve(*shared, call, variables, by_value=by_value)
     if code:
         sys.exit(code)
+
+
+def _print_whole_lines(is_forked: bool) -> None:
+    """Have a process of `multiprocessing` print as the template's do."""
+    from ._worker_streams import write_whole_lines
+
+    write_whole_lines(is_forked=is_forked)
 
 
 def _keep_to(budget: Budget, seat: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 import sys
 
-from . import _native
+from . import _announced, _native
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
@@ -30,9 +30,6 @@ _GROUPS = frozenset({tuple, list, set, frozenset})
 #: What is nested deeper, in itself perhaps, goes as text or pickle.
 _DEEPEST = 20
 
-#: The levels that the program has told, before `logging` is loaded, and those in force.
-_levels: bytes | None = None
-_named: set[str] = set()
 #: The attributes of a record that nobody has added to.
 _usual_names: tuple[str, ...] = ()
 #: Handlers that the worker was forked with: the program has them too.
@@ -57,47 +54,30 @@ def follow_logging(logging: ModuleType, *, is_forked: bool = False) -> None:
         _inherited.update(map(id, handlers))
         # They must not come to be others'.
         _inherited_handlers.extend(handlers)
+        from ._announce import levels_of
+
+        _announced.begin_with_levels(levels_of(logging))
     global _usual_names
     _usual_names = tuple(logging.LogRecord("", 0, "", 0, "", None, None).__dict__)
     _configure_on_wish_alone(logging)
     logging.Logger.callHandlers = _call_handlers
-    if _levels is not None:
-        _set_levels(logging, _levels)
+    _announced.set_levels(logging)
 
 
 def _configure_on_wish_alone(logging: ModuleType) -> None:
-    """Have ``logging.info()`` and the like not make a handler of their own, as they do without."""
+    """Have ``basicConfig`` make no handlers where the program's take the records.
+
+    ``logging.info()`` and the like make one where there is none; and at the top of a module it
+    would configure each worker, though it does nothing in a program that has been configured.
+    """
     configure = logging.basicConfig
 
     def basicConfig(**kwargs: Any) -> None:
-        if kwargs:
+        if kwargs and (kwargs.get("force") or not _announced.program_handles):
             configure(**kwargs)
 
     basicConfig.__doc__ = configure.__doc__
     logging.basicConfig = basicConfig  # type: ignore[attr-defined,unused-ignore]
-
-
-def take_levels(levels: bytes) -> None:
-    """Take the levels of the program's loggers, for now and for when `logging` is loaded."""
-    global _levels
-    _levels = levels
-    logging = sys.modules.get("logging")
-    if hasattr(logging, "Logger"):
-        _set_levels(logging, levels)  # type: ignore[arg-type]
-
-
-def _set_levels(logging: ModuleType, levels: bytes) -> None:
-    root, disabled_level, loggers = marshal.loads(levels)
-    for name in _named - {name for name, _, _ in loggers}:
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    _named.clear()
-    for name, level, is_disabled in loggers:
-        _named.add(name)
-        logger = logging.getLogger(name)
-        logger.disabled = is_disabled
-        logger.setLevel(level)
-    logging.root.setLevel(root)
-    logging.disable(disabled_level)
 
 
 def _call_handlers(self: Logger, record: LogRecord) -> None:

@@ -15,13 +15,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from lecture import measure, program, screen, server
+from lecture import measure, program, report, screen, server
 from lecture.pages import SERVER, PageError, Pages, download
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER = re.compile(r"\d[\d,]*\d(?=[ ,:]|$)")
 #: Parts that measure no loop beside the standard library and raddle: they have tests of their own.
-WITHOUT_LOOP = ("advice", "kinds", "race", "locks", "deadlock", "processes", "choice")
+WITHOUT_LOOP = (
+    "advice",
+    "kinds",
+    "race",
+    "locks",
+    "deadlock",
+    "processes",
+    "choice",
+    "batch",
+    "gil",
+)
 
 
 @pytest.fixture
@@ -32,6 +42,7 @@ def quick(monkeypatch):
         monkeypatch.setattr(import_module(f"lecture.part_{name}"), "time", brief)
     monkeypatch.setattr(import_module("lecture.squares"), "LARGEST", 100_000)
     monkeypatch.setattr(import_module("lecture.part_tasks"), "COUNT", 200)
+    monkeypatch.setattr(import_module("lecture.part_batch"), "ROWS", 4_000)
 
 
 def shown(capsys, *words):
@@ -69,10 +80,66 @@ def test_a_part_measures_the_loop_the_standard_library_and_raddle(name, capsys):
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_lecture_shows_the_parts_in_order(capsys):
+def test_the_lecture_shows_the_parts_in_order_and_writes_its_report(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     _, lines, _ = shown(capsys)
     titles = [line.split(":")[0].removeprefix("== ") for line in lines if line.startswith("==")]
     assert titles == list(program.PARTS)
+    written = tmp_path / "report.html"
+    assert lines[-1] == f"The report: {written.as_uri()}"
+    sections = re.findall(r'<section class="part" id="(\w+)">', written.read_text())
+    assert sections == list(program.PARTS)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_report_has_the_figures_that_were_printed(capsys, tmp_path):
+    path = tmp_path / "run.html"
+    _, lines, _ = shown(capsys, "--part", "map", "--report", str(path))
+    text = path.read_text()
+    rows = [line.split() for line in lines if line.endswith("x")]
+    assert len(rows) == 3
+    for *_, time_, unit, ratio in rows:
+        assert f">{time_} {unit}</td>" in text
+        assert f">{ratio}</td>" in text
+    told = [line.removeprefix("  > ") for line in lines if line.startswith("  > ")]
+    assert told and "\n".join(told) in text
+    assert text.count('class="raddle-timeline"') == 1
+
+
+def test_a_part_alone_writes_a_report_only_if_asked(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert shown(capsys, "--part", "map")[0] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(capsys, tmp_path):
+    for place, reason in ((tmp_path, "folder"), (tmp_path / "none" / "r.html", "no folder")):
+        with pytest.raises(SystemExit):
+            program.arguments(["--report", str(place)])
+        told = capsys.readouterr().err
+        assert str(place) in told and reason in told
+
+
+def test_the_gil_part_draws_threads_that_take_turns(capsys):
+    part = import_module("lecture.part_gil")
+    _, lines, _ = shown(capsys, "--part", "gil")
+    rows = [line.partition("|")[2] for line in lines if line.startswith("  thread ")]
+    assert len(rows) == part.WORKERS
+    assert all("#" in row for row in rows)
+    assert len([line for line in lines if line.startswith("  process ")]) == part.WORKERS
+    if any("." in row for row in rows):  # This Python tells who holds the GIL.
+        overlaps = [marks for marks in zip(*rows) if marks.count("#") > 1]
+        assert overlaps == []
+
+
+def test_what_is_printed_makes_room_for_the_bar_and_gets_it_back():
+    stream, steps = io.StringIO(), []
+    bar = SimpleNamespace(
+        clear=lambda: steps.append(("clear", stream.getvalue())),
+        refresh=lambda: steps.append(("refresh", stream.getvalue())),
+    )
+    screen.Screen(stream, progress=bar).print("a line")
+    assert steps == [("clear", ""), ("refresh", "a line\n")]
 
 
 @pytest.mark.usefixtures("quick")
@@ -148,6 +215,20 @@ def test_the_choice_part_measures_every_line_for_four_pools(capsys):
         (line,) = [line for line in lines if line.startswith(f"  {name} ")]
         figures = re.findall(r"[\d.,]+", line[23:])
         assert len(figures) == len(part.POOLS), line
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_batch_part_has_the_same_result_in_all_ways(capsys):
+    _, lines, _ = shown(capsys, "--part", "batch")
+    assert "  > 4,000 flights: the same each way" in lines
+    for name in ("in 4 parts", "apply, by element", "groups, by carrier"):
+        (line,) = [line for line in lines if line.startswith(f"  {name} ")]
+        assert len(re.findall(r"[\d.]+ m?s", line)) == 3, line
+
+
+def test_the_batch_part_reads_the_whole_table():
+    part = import_module("lecture.part_batch")
+    assert len(part.table_of_flights()) == part.ROWS == 336_776
 
 
 def test_the_advice_part_answers_for_each_program(capsys):
@@ -274,7 +355,7 @@ def test_the_server_does_not_outlive_a_killed_lecture():
     assert readable, "the server still runs"
 
 
-@pytest.mark.parametrize("module", [screen, measure])
+@pytest.mark.parametrize("module", [screen, measure, report])
 def test_the_examples_in_docstrings_hold(module):
     results = doctest.testmod(module)
     assert results.attempted > 0

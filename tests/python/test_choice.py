@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextvars
+import decimal
 import functools
 import itertools
 import logging
+import operator
 import os
 import random
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 
@@ -169,7 +172,8 @@ def test_arguments_that_are_changed_are_the_callers():
 
 def test_a_change_that_the_code_does_not_show_is_seen_in_the_first_item():
     rows = [[3, 1, 2] for _ in range(60)]
-    results = raddle.map(lambda row: (compute(40_000), list.sort(row)), rows)
+    sort = operator.methodcaller("sort")
+    results = raddle.map(lambda row: (compute(40_000), sort(row)), rows)
     list(results)
     assert rows == [[1, 2, 3]] * 60
     assert "it was seen to change its argument 0" in results.report()
@@ -586,3 +590,101 @@ def test_threads_have_the_context_of_the_caller():
     variable.set(5)
     seen = set(raddle.map(lambda _: variable.get(), range(50), how="threads"))
     assert seen == {5}
+
+
+# --- What only a worker can see ----------------------------------------------------------------
+
+
+@pytest.fixture
+def run_beside(tmp_path):
+    def run(text, **modules):
+        for name, source in {**modules, "program": text}.items():
+            (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+        done = subprocess.run(
+            [sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=50
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+SCALED = """
+import time
+
+scale = 1
+rates = {"a": [1]}
+
+def scaled(n):
+    end = time.perf_counter() + 0.004
+    while time.perf_counter() < end:
+        pass
+    return n * scale * rates["a"][0]
+"""
+
+
+def test_a_global_that_was_changed_after_its_import_is_seen(run_beside):
+    told = run_beside(
+        """
+        import raddle, scaling
+        scaling.scale, scaling.rates["a"] = 3, [2]
+        results = raddle.map(scaling.scaled, range(300), workers=2)
+        assert list(results) == [6 * n for n in range(300)]
+        print(results.report())
+        """,
+        scaling=SCALED,
+    )
+    assert "is not the same in a process" in told
+    assert "now processes" not in told
+
+
+def test_a_global_that_is_as_imported_does_not_keep_it_from_processes(run_beside):
+    told = run_beside(
+        """
+        import raddle, scaling
+        results = raddle.map(scaling.scaled, range(600), workers=2)
+        assert list(results) == list(range(600))
+        print(results.report())
+        """,
+        scaling=SCALED,
+    )
+    assert "is not the same in a process" not in told
+
+
+def test_a_change_that_comes_late_and_that_no_code_shows_is_made_in_the_program(run_beside):
+    """Where it is called first it changes nothing, and how it does later cannot be read."""
+    told = run_beside(
+        """
+        import operator, time, raddle
+
+        late = []
+        add = operator.methodcaller("append", 1)
+
+        def work(n):
+            end = time.perf_counter() + 0.004
+            while time.perf_counter() < end:
+                pass
+            if n >= 200:
+                add(late)
+            return n, len(late)
+
+        results = raddle.map(work, range(400), workers=2)
+        assert list(results) == [(n, max(0, n - 199)) for n in range(400)]
+        assert len(late) == 200
+        print(results.report())
+        """
+    )
+    assert "processes" in told
+
+
+def test_the_context_of_decimal_numbers_goes_to_processes():
+    numbers = [decimal.Decimal(n) for n in range(1, 50)]
+    with decimal.localcontext() as context:
+        context.prec = 5
+        expected = [1 / number for number in numbers]
+        assert list(raddle.map(reciprocal, numbers, how="processes")) == expected
+    assert expected != [1 / number for number in numbers]
+
+
+def reciprocal(number):
+    return 1 / number

@@ -16,6 +16,7 @@ use crate::enter;
 use crate::executor::Open;
 use crate::job::{PyOutcome, call_one, call_tuple, copy_context, in_copy_of};
 use crate::names::Names;
+use crate::timeline::{name_of, note_this_thread_if_asked};
 
 /// How many items drawn one by one share a batch. A guess: enough to forget what a batch costs.
 const CHUNK: usize = 256;
@@ -51,7 +52,10 @@ impl BatchJob for Call {
     type Outcome = PyOutcome;
 
     fn run(&self, item: Py<PyAny>) -> PyOutcome {
-        Python::attach(|py| PyOutcome::of_call(py, in_copy_of(py, self.context.as_ref(), || self.call(py, &item))))
+        Python::attach(|py| {
+            note_this_thread_if_asked(py);
+            PyOutcome::of_call(py, in_copy_of(py, self.context.as_ref(), || self.call(py, &item)))
+        })
     }
 }
 
@@ -89,6 +93,7 @@ impl MapIterator {
         let gathered = if Self::is_at_hand(iterables) {
             let items: Vec<_> = draw(iterables)?.map(|item| item.map(Bound::unbind)).collect::<PyResult<_>>()?;
             let batch = Arc::new(Batch::new(call, items, label));
+            name_of(function).into_iter().for_each(|name| batch.set_name(name));
             batches.push_back(Arc::clone(&batch));
             if batch.is_empty() {
                 Ok(())
@@ -136,7 +141,9 @@ impl MapIterator {
                 batch.seal();
             }
             if !batches.back().is_some_and(|batch| is_next && batch.has_room()) {
-                batches.push_back(Arc::new(Batch::with_capacity(call.clone_ref(py), CHUNK, label.cloned())));
+                let batch = Batch::with_capacity(call.clone_ref(py), CHUNK, label.cloned());
+                name_of(call.function.bind(py)).into_iter().for_each(|name| batch.set_name(name));
+                batches.push_back(Arc::new(batch));
             }
             let batch = batches.back().expect("one has just been added if there was none");
             open.check_not_exiting(py)?;

@@ -20,6 +20,7 @@ use crate::future::NativeFuture;
 use crate::host::{PythonHost, take_start_error};
 use crate::job::{PyJob, copy_context, note_given_up};
 use crate::names::Names;
+use crate::timeline::name_of;
 
 /// Set when the interpreter has begun to exit.
 static IS_EXITING: AtomicBool = AtomicBool::new(false);
@@ -73,6 +74,7 @@ impl Open {
         let future = NativeFuture::make(py)?;
         let task = future.get().task();
         task.arm(job, policy.options.clone());
+        name_of(function).into_iter().for_each(|name| task.set_name(name));
         self.check(py, self.pool.submit(task))?;
         Ok(future)
     }

@@ -202,7 +202,7 @@ impl NativeFuture {
 
     fn complete(slf: &Bound<'_, Self>, outcome: PyOutcome) -> PyResult<()> {
         let this = slf.get();
-        match this.task.cell.finish(outcome) {
+        match this.task.complete(outcome) {
             Ok(notices) => Self::deliver(slf, notices),
             Err(_refused) => {
                 let message = format!("{}: {}", state_name(this.state()), slf.repr()?);

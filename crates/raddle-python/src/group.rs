@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PySet;
 
 use raddle::group::{Arrivals, Countdown, Registration, ReturnWhen, several};
+use raddle::process::pool::is_own_thread;
 use raddle::signal::Drive;
 use raddle::waits::{Awaited, Description, Look, ThreadNumber};
 
@@ -42,15 +43,23 @@ fn check_not_forked(py: Python<'_>, futures: &[Py<NativeFuture>]) -> PyResult<()
 /// Where to sleep, if all that is missing comes from pools of processes: there the waiting thread does itself what it waits
 /// for. In one of them; the others are looked after by their supervisors.
 fn drive_of<'a>(futures: impl Iterator<Item = &'a Py<NativeFuture>>) -> Option<Arc<dyn Drive>> {
-    let mut drive = None;
+    let (mut drive, mut are_remote) = (None, true);
+    let is_of_a_pool = is_own_thread();
     for future in futures.filter(|future| !is_settled(future)) {
         let future = future.get();
-        if !future.is_remote() {
+        are_remote &= future.is_remote();
+        if is_of_a_pool {
+            // In a callback, without which its pool would do nothing meanwhile.
+            let own = future.task().drive().filter(|drive| drive.is_current());
+            if own.is_some() {
+                return own;
+            }
+        } else if !are_remote {
             return None;
         }
         drive = drive.or_else(|| future.task().drive());
     }
-    drive
+    drive.filter(|_| are_remote)
 }
 
 /// Wait for futures; return the sets of those done and not done, or None if one is not of raddle.

@@ -148,6 +148,10 @@ impl Host for PythonHost {
         })
     }
 
+    fn name(&self) -> Option<Arc<str>> {
+        Some(self.name_prefix.as_str().into())
+    }
+
     fn has_initializer(&self) -> bool {
         self.has_initializer
     }

@@ -18,8 +18,10 @@ use raddle::process::task::SendJob;
 use raddle::task::Job;
 
 use crate::codec;
+use crate::layout;
 use crate::names::Names;
 use crate::process::{RemotePart, Side};
+use crate::timeline::{error_line, note_this_thread_if_asked};
 
 /// How a call ended.
 #[derive(Debug)]
@@ -38,6 +40,14 @@ impl Outcome for PyOutcome {
             Self::Returned(_) => false,
             Self::Raised(_) | Self::Failed(_) => true,
             Self::Encoded(reply) => codec::is_failure(reply.kind),
+        }
+    }
+
+    fn describe(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Raised(error) => Python::attach(|py| Some(error_line(error.bind(py)).into())),
+            Self::Failed(failure) => Some(failure.to_string().into()),
+            Self::Returned(_) | Self::Encoded(_) => None,
         }
     }
 }
@@ -121,6 +131,7 @@ impl Job for PyJob {
 
     fn run(&mut self) -> PyOutcome {
         Python::attach(|py| {
+            note_this_thread_if_asked(py);
             let body = || call(py, &self.function, &self.args, self.kwargs.as_ref());
             PyOutcome::of_call(py, in_copy_of(py, self.context.as_ref(), body))
         })
@@ -151,6 +162,10 @@ impl SendJob for PyJob {
 
     fn is_failure(kind: u16) -> bool {
         codec::is_failure(kind)
+    }
+
+    fn describe(reply: &Reply) -> Option<Arc<str>> {
+        layout::error_line(reply.kind, &reply.payload).map(Arc::from)
     }
 }
 

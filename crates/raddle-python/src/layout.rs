@@ -28,6 +28,18 @@ pub(crate) const CHUNK: u16 = 3;
 /// The reply is the values of a chunk before the first that failed, and the error of that.
 pub(crate) const CHUNK_RAISED: u16 = 4;
 
+/// The first line of the error of a reply, after the name of its class.
+pub(crate) fn error_line(kind: u16, payload: &[u8]) -> Option<String> {
+    let told = match kind {
+        RAISED | UNREADABLE => Told::parse(payload).ok()?,
+        CHUNK_RAISED => parse_chunk(payload, true).ok()?.1?,
+        _ => return None,
+    };
+    let class = told.class.rsplit([':', '.']).next().unwrap_or_default();
+    let line = told.message.lines().next().unwrap_or_default();
+    Some(if line.is_empty() { class.into() } else { format!("{class}: {line}") })
+}
+
 /// Whether a reply of this kind says that its task failed.
 pub(crate) fn is_failure(kind: u16) -> bool {
     !matches!(kind, RETURNED | CHUNK)

@@ -18,6 +18,7 @@ mod fetch_response;
 mod fetch_stream;
 mod future;
 mod gate;
+mod gil_state;
 mod group;
 mod host;
 mod instance;
@@ -37,6 +38,7 @@ mod serve;
 mod share;
 mod site;
 mod texts;
+mod timeline;
 
 /// The engine's Python face; its public names are those of the package `raddle`.
 #[pyo3::pymodule(gil_used = true)]
@@ -96,6 +98,8 @@ mod _native {
     use crate::share::{SharedParts, open_shared};
     #[pymodule_export]
     use crate::texts::{pack_texts, same_objects, unpack_texts};
+    #[pymodule_export]
+    use crate::timeline::Recording;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -132,7 +132,7 @@ impl<L: EngineLock> Core<L> {
             self.note(py);
             return Ok(());
         }
-        let attempt = self.lock.raw().attempt(me);
+        let attempt = self.lock.raw().attempt(me).called(self.name.as_deref());
         let watch = || Arc::clone(self) as Arc<dyn Awaited>;
         loop {
             match py.detach(|| attempt.wait(None, Some(&watch))) {
@@ -155,7 +155,7 @@ impl<L: EngineLock> Core<L> {
 
     #[cold]
     fn wait(self: &Arc<Self>, py: Python<'_>, me: ThreadNumber, deadline: Option<Instant>) -> PyResult<bool> {
-        let attempt: Attempt<'_> = self.lock.raw().attempt(me);
+        let attempt: Attempt<'_> = self.lock.raw().attempt(me).called(self.name.as_deref());
         let watch = || Arc::clone(self) as Arc<dyn Awaited>;
         let is_taken = loop {
             let woken =

@@ -34,7 +34,7 @@ pub(crate) struct ProcessNames {
     worker_died: Py<PyAny>,
     process_refusal: Py<PyAny>,
     pub(crate) hear: Py<PyAny>,
-    pub(crate) levels: Py<PyAny>,
+    pub(crate) announcement: Py<PyAny>,
 }
 
 static NAMES: PyOnceLock<Names> = PyOnceLock::new();
@@ -49,7 +49,7 @@ pub(crate) fn bind_processes(py: Python<'_>, names: &Bound<'_, PyDict>) -> PyRes
         worker_died: get("worker_died")?,
         process_refusal: get("process_refusal")?,
         hear: get("hear")?,
-        levels: get("levels")?,
+        announcement: get("announcement")?,
     };
     let _ = PROCESS_NAMES.set(py, bound);
     Ok(())

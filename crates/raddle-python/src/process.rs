@@ -29,6 +29,7 @@ use crate::host::{ThreadBodyEntry, keep_start_error, take_start_error};
 use crate::job::{PyJob, note_given_up};
 use crate::names::Names;
 use crate::process_map::ProcessMapIterator;
+use crate::timeline::name_of;
 
 /// Bytes of calls that may wait to be sent. Beyond that, calls are kept as objects and pickled when their turn comes, so that
 /// a thousand calls with one large argument do not keep a thousand copies of it.
@@ -188,28 +189,37 @@ struct PythonLauncher {
     launcher: Py<PyAny>,
     starts_at_once: bool,
     name: String,
-    thread: Mutex<Option<Py<PyAny>>>,
+    /// The thread that supervises, and the one that hands on what workers tell.
+    threads: [Mutex<Option<Py<PyAny>>>; 2],
 }
 
+const SUPERVISOR: usize = 0;
+const TELLER: usize = 1;
+
 impl PythonLauncher {
-    fn thread(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        thread.as_ref().map(|thread| thread.clone_ref(py))
+    fn lock_thread(&self, which: usize) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.threads[which].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that have been started, the supervisor first.
+    fn started(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let started = [SUPERVISOR, TELLER].map(|which| self.lock_thread(which).as_ref().map(|it| it.clone_ref(py)));
+        started.into_iter().flatten().collect()
     }
 
     /// Starts the thread. An exception that a signal handler raises meanwhile does not leave it half started: the thread has
     /// begun with its body, or the body is taken back and it never will.
-    fn start_thread(&self, py: Python<'_>, body: ThreadBody) -> PyResult<Option<PyErr>> {
-        // The supervisor needs no interpreter but for the calls below.
+    fn start_thread(&self, py: Python<'_>, which: usize, name: &str, body: ThreadBody) -> PyResult<Option<PyErr>> {
+        // The engine needs no interpreter but for the calls below.
         let body = Box::new(move || Python::attach(|py| py.detach(body)));
         let entry = Bound::new(py, ThreadBodyEntry::new(body))?;
-        let thread = Names::get(py).make_thread.call1(py, (&entry, self.name.as_str()))?;
-        let before = self.thread.lock().unwrap_or_else(PoisonError::into_inner).replace(thread.clone_ref(py));
+        let thread = Names::get(py).make_thread.call1(py, (&entry, name))?;
+        let before = self.lock_thread(which).replace(thread.clone_ref(py));
         drop(before);
         let Err(error) = thread.call_method0(py, "start") else { return Ok(None) };
         let Some(body) = entry.get().take() else { return Ok(Some(error)) };
         drop(body);
-        let before = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let before = self.lock_thread(which).take();
         drop(before);
         Err(error)
     }
@@ -223,7 +233,7 @@ fn in_words(py: Python<'_>, error: &PyErr) -> String {
 impl Launcher for PythonLauncher {
     fn supervise(&self, body: ThreadBody) -> Result<(), String> {
         Python::attach(|py| {
-            let (error, started) = match self.start_thread(py, body) {
+            let (error, started) = match self.start_thread(py, SUPERVISOR, &self.name, body) {
                 Ok(None) => return Ok(()),
                 Ok(Some(error)) => (error, Ok(())),
                 Err(error) => {
@@ -233,6 +243,18 @@ impl Launcher for PythonLauncher {
             };
             keep_start_error(error);
             started
+        })
+    }
+
+    fn listen(&self, body: ThreadBody) -> Result<(), String> {
+        Python::attach(|py| match self.start_thread(py, TELLER, &format!("{}-records", self.name), body) {
+            Ok(None) => Ok(()),
+            // It has begun all the same.
+            Ok(Some(error)) => {
+                error.write_unraisable(py, None);
+                Ok(())
+            }
+            Err(error) => Err(in_words(py, &error)),
         })
     }
 
@@ -263,6 +285,10 @@ impl Launcher for PythonLauncher {
                 }
             }
         })
+    }
+
+    fn name(&self) -> Option<Arc<str>> {
+        Some(self.name.as_str().into())
     }
 
     fn starts_at_once(&self) -> bool {
@@ -308,10 +334,10 @@ struct Live {
     levels: Arc<AtomicU64>,
 }
 
-/// Counts the changes of the program's log levels.
+/// Counts the changes of the program's log levels and filters of warnings.
 static LEVELS: AtomicU64 = AtomicU64::new(1);
 
-/// Notes that log levels have changed: workers are told before their next task.
+/// Notes that log levels, or filters of warnings, have changed: workers are told before their next task.
 #[pyfunction]
 pub(crate) fn note_levels() {
     LEVELS.fetch_add(1, Relaxed);
@@ -336,7 +362,7 @@ impl Open {
         let starts_at_once = launcher.getattr(py, "starts_at_once")?.extract(py)?;
         let pickling = Pickling::new(py, by_value)?;
         let mut side = Side { pickling, context, defined: Mutex::default() };
-        let launcher = Arc::new(PythonLauncher { launcher, starts_at_once, name, thread: Mutex::default() });
+        let launcher = Arc::new(PythonLauncher { launcher, starts_at_once, name, threads: Default::default() });
         let pool = ProcessPool::new(Arc::clone(&launcher) as _, plan)?;
         let mut arena_fd = -1;
         if let Some(arena) = pool.arena() {
@@ -380,6 +406,7 @@ impl Open {
             None => (None, None),
         };
         let task = future.get().task();
+        name_of(function).into_iter().for_each(|name| task.set_name(name));
         let is_kept = parcel.is_none() || policy.options.as_ref().is_some_and(|options| options.retries > 0);
         let remote = RemotePart { side: Arc::clone(&self.side), pool: Arc::downgrade(&self.pool), failed };
         if is_kept {
@@ -399,13 +426,13 @@ impl Open {
         if self.levels.load(Relaxed) != levels { self.announce_levels(py, levels) } else { Ok(()) }
     }
 
-    /// Tells the workers from which levels on log records are wanted.
+    /// Tells the workers from which levels on log records are wanted, and which warnings are.
     #[cold]
     fn announce_levels(&self, py: Python<'_>, mut change: u64) -> PyResult<()> {
         loop {
-            let levels: Option<Vec<u8>> = Names::of_processes(py).levels.call0(py)?.extract(py)?;
-            if let Some(levels) = levels {
-                self.pool.announce(Bytes::from(levels));
+            let said: Option<Vec<u8>> = Names::of_processes(py).announcement.call0(py)?.extract(py)?;
+            if let Some(said) = said {
+                self.pool.announce(Bytes::from(said));
             }
             // Only now: another thread that submits meanwhile must not take them to be announced.
             self.levels.store(change, Relaxed);
@@ -642,7 +669,7 @@ impl ProcessPoolHandle {
         pools().retain(|live| live.pool.as_ptr() != Arc::as_ptr(&self.open.pool));
     }
 
-    /// Whether the calling thread supervises the pool.
+    /// Whether the calling thread is one of the pool's own.
     #[getter]
     fn is_current(&self) -> bool {
         self.open.pool.is_current()
@@ -660,10 +687,10 @@ impl ProcessPoolHandle {
         self.open.pool.is_starting()
     }
 
-    /// The thread of the pool, if it has been started.
+    /// The threads of the pool that have been started, the one that supervises first.
     #[getter]
     fn threads(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        self.open.launcher.thread(py).into_iter().collect()
+        self.open.launcher.started(py)
     }
 
     /// The figures of the pool, in the order of the fields of `raddle.Statistics`.

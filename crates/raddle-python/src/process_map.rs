@@ -11,9 +11,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use raddle::SubmitError;
+use raddle::events::Name;
 use raddle::process::arena::Segment;
 use raddle::process::batch::{RemoteBatch, RemoteJob};
 use raddle::process::bytes::Bytes;
+use raddle::process::link::Reply;
 use raddle::process::pool::ProcessPool;
 use raddle::process::remote::{Ending, Parcel, Parcels, Remote};
 
@@ -22,9 +24,10 @@ use crate::batch::{MapIterator, draw, not_stop_iteration};
 use crate::codec::{self, Function};
 use crate::enter;
 use crate::job::PyOutcome;
-use crate::layout::{CHUNK, CHUNK_RAISED};
+use crate::layout::{self, CHUNK, CHUNK_RAISED};
 use crate::names::Names;
 use crate::process::{MOST_WAITING, Named, Open, Side};
+use crate::timeline::name_of;
 
 /// How many items are submitted together: few at first, so that workers begin early.
 const FIRST_TOGETHER: usize = 32;
@@ -42,6 +45,8 @@ pub(crate) struct Calls {
     /// Whether an item is a tuple of arguments, or the argument.
     takes_tuples: bool,
     is_chunked: bool,
+    /// What it is called, if somebody listens.
+    name: Option<Name>,
     /// Calls whose turn to be pickled has not come, and those that could not be pickled.
     kept: Mutex<HashMap<usize, Kept>>,
 }
@@ -126,6 +131,14 @@ impl RemoteJob for Calls {
             drop(items);
             Ok(Parcel { bytes: Bytes::with_segments(out, segments), needs: Some(self.function) })
         })
+    }
+
+    fn name(&self) -> Option<Name> {
+        self.name
+    }
+
+    fn describe(&self, reply: &Reply) -> Option<Arc<str>> {
+        layout::error_line(reply.kind, &reply.payload).map(Arc::from)
     }
 
     fn is_failure(&self, kind: u16) -> bool {
@@ -249,6 +262,7 @@ impl ProcessMapIterator {
             is_own,
             takes_tuples: iterables.len() != 1,
             is_chunked: chunksize > 1,
+            name: name_of(function),
             kept: Mutex::default(),
         };
         let batch = RemoteBatch::new(calls, &open.pool);

@@ -140,8 +140,8 @@ impl Handler for PythonHandler<'_, '_> {
 
     fn define(&mut self, number: u64, bytes: Vec<u8>) {
         if number == ANNOUNCEMENT {
-            let notes = self.py.import(intern!(self.py, "raddle._worker_notes"));
-            if let Err(error) = notes.and_then(|notes| notes.call_method1("take_levels", (bytes.as_slice(),))) {
+            let announced = self.py.import(intern!(self.py, "raddle._announced"));
+            if let Err(error) = announced.and_then(|module| module.call_method1("take", (bytes.as_slice(),))) {
                 error.write_unraisable(self.py, None);
             }
             return;

@@ -13,11 +13,11 @@
 //! | `ended_from` | whoever ended the batch, Release, after the swap | a consumer that waits for a later item reads it |
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use crate::error::Failure;
-use crate::events::{self, Event, EventKind};
+use crate::events::{self, Event, EventKind, Name};
 use crate::future::{Notices, Outcome};
 use crate::mutant::{Mutant, is_mutant};
 use crate::primitives::{AtomicUsize, Mutex, Ordering};
@@ -87,6 +87,8 @@ pub struct Batch<J: BatchJob> {
     first_number: AtomicU64,
     /// How many of its items the observers have been told of.
     announced: AtomicUsize,
+    /// What it runs, if somebody listened when it was submitted.
+    name: AtomicU32,
 }
 
 impl<J: BatchJob> std::fmt::Debug for Batch<J> {
@@ -137,7 +139,13 @@ impl<J: BatchJob> Batch<J> {
             executor: AtomicU64::new(0),
             first_number: AtomicU64::new(0),
             announced: AtomicUsize::new(0),
+            name: AtomicU32::new(0),
         }
+    }
+
+    /// Says what it runs, for those who [listen](events::is_listening).
+    pub fn set_name(&self, name: Name) {
+        self.name.store(Name::bits(Some(name)), Relaxed);
     }
 
     /// Adds an item; hands it back if the batch is full. The batch is then to be pushed (again).
@@ -176,8 +184,9 @@ impl<J: BatchJob> Batch<J> {
         self.emit(EventKind::Started, index, Some(record.number));
         let outcome = job.run(item);
         let failed = outcome.is_failure();
+        let error = if failed && events::is_listening() { outcome.describe() } else { None };
         record.ended(failed);
-        self.emit(EventKind::Ended { failed }, index, Some(record.number));
+        self.emit_with(EventKind::Ended { failed }, index, Some(record.number), error);
         // SAFETY: the outcome's slot was made empty, and the claim, which exists once for an index, is used up here.
         let is_awaited = unsafe { self.outcomes[index].put(outcome) };
         self.finish(1);
@@ -266,13 +275,16 @@ impl<J: BatchJob> Batch<J> {
     }
 
     fn emit(&self, kind: EventKind, index: usize, worker: Option<usize>) {
+        self.emit_with(kind, index, worker, None);
+    }
+
+    fn emit_with(&self, kind: EventKind, index: usize, worker: Option<usize>, error: Option<Arc<str>>) {
         events::emit(|| Event {
-            kind,
-            executor: self.executor.load(Relaxed),
-            task: self.first_number.load(Relaxed) + index as u64,
             worker,
             label: self.label.clone(),
-            at: Instant::now(),
+            name: Name::from_bits(self.name.load(Relaxed)),
+            error,
+            ..Event::now(kind, self.executor.load(Relaxed), self.first_number.load(Relaxed) + index as u64)
         });
     }
 

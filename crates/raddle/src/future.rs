@@ -65,6 +65,11 @@ impl State {
 pub trait Outcome: Send {
     /// Whether it is an error: `wait` with [`FirstException`](crate::ReturnWhen::FirstException) ends at one.
     fn is_failure(&self) -> bool;
+
+    /// What the error says, in a line, for those who listen to [events](crate::events).
+    fn describe(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// Somebody who waits for several futures.

@@ -25,6 +25,11 @@ pub trait Host: Send + Sync {
     /// The system's own words, if it does not start one.
     fn start(&self, pool: &Arc<Pool>, role: Role, body: ThreadBody) -> Result<(), String>;
 
+    /// What the pool is called, for those who listen to [events](crate::events).
+    fn name(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Whether new workers have an initialiser to run.
     fn has_initializer(&self) -> bool {
         false

@@ -29,6 +29,7 @@ mod map;
 mod models;
 mod mutant;
 pub mod os;
+mod per_fork;
 pub mod pool;
 mod primitives;
 pub mod process;
@@ -39,6 +40,8 @@ mod slot;
 mod statistics;
 pub mod sync;
 pub mod task;
+#[cfg(not(loom))]
+pub mod timeline;
 mod timer;
 mod wait;
 pub mod waits;

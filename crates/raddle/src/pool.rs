@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, BatchJob, Ended, RunBatch};
 use crate::error::{Failure, SubmitError};
+use crate::events;
 use crate::future::{self, Callback, Notices};
 use crate::host::{Host, Role};
 use crate::os;
@@ -95,6 +96,7 @@ thread_local! {
 impl Pool {
     /// A pool without workers yet: they are started on demand, `max_workers` at most.
     pub fn new(host: Arc<dyn Host>, max_workers: usize) -> Arc<Self> {
+        let name = host.name();
         let pool = Arc::new(Self {
             id: next_id(),
             generation: os::fork_generation(),
@@ -109,6 +111,8 @@ impl Pool {
         });
         let crew: Weak<dyn Crew> = Arc::downgrade(&pool) as Weak<dyn Crew>;
         Waits::of_process().add_crew(pool.id, crew);
+        let name = name.unwrap_or_else(|| format!("ThreadPoolExecutor-{}", pool.id).into());
+        events::add_executor(pool.id, events::Workers::Threads, name, None);
         pool
     }
 
@@ -467,6 +471,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         Waits::of_process().remove_crew(self.id);
+        events::remove_executor(self.id);
     }
 }
 

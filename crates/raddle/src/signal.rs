@@ -53,6 +53,11 @@ pub trait Drive: Send + Sync {
 
     /// Has the driving thread look at its signal.
     fn ring(&self);
+
+    /// Whether the calling thread is one without which nothing here goes on.
+    fn is_current(&self) -> bool {
+        false
+    }
 }
 
 /// A flag that one thread can sleep on.

@@ -5,10 +5,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::Failure;
-use crate::events::{self, Event, EventKind};
+use crate::events::{self, Event, EventKind, Name};
 use crate::future::{Begin, Cancel, FutureCell, Notices, Outcome, State};
 use crate::pool::Pool;
 use crate::primitives::Mutex;
@@ -63,6 +63,8 @@ pub struct Task<J: Job> {
     home: OnceLock<Weak<dyn Home>>,
     /// Of a task in a pool of processes: whether it can be withdrawn.
     pub(crate) claim: AtomicU32,
+    /// What it runs, if somebody listened when it was submitted; 0: not known.
+    name: AtomicU32,
 }
 
 /// A task in a pool of processes waits there, in the queue or at a worker.
@@ -119,6 +121,7 @@ impl<J: Job> Task<J> {
             runner: AtomicU64::new(0),
             home: OnceLock::new(),
             claim: AtomicU32::new(WAITING),
+            name: AtomicU32::new(0),
         }
     }
 
@@ -199,6 +202,11 @@ impl<J: Job> Task<J> {
         self.options.get().and_then(|options| options.label.as_ref())
     }
 
+    /// Says what it runs, for those who [listen](events::is_listening).
+    pub fn set_name(&self, name: Name) {
+        self.name.store(Name::bits(Some(name)), Relaxed);
+    }
+
     /// Whether a pool has taken it.
     pub fn is_submitted(&self) -> bool {
         self.executor.load(Relaxed) != 0
@@ -232,6 +240,25 @@ impl<J: Job> Task<J> {
     pub fn is_run_by_this_thread(&self, label: &str) {
         let _ = self.options.set(Arc::new(Options { label: Some(label.into()), ..Options::default() }));
         self.runner.store(ThreadNumber::current().bits(), Relaxed);
+        self.begins_outside_a_pool();
+    }
+
+    /// A thread of its own begins with it, which those who listen see as a task.
+    fn begins_outside_a_pool(&self) {
+        self.number.store(NEXT_THREAD.fetch_add(1, Relaxed), Relaxed);
+        self.emit(EventKind::Started, None);
+    }
+
+    /// Finishes a future that no pool has.
+    ///
+    /// # Errors
+    /// Hands the outcome back if it was done.
+    pub fn complete(&self, outcome: J::Outcome) -> Result<Notices, J::Outcome> {
+        let has_begun = self.number.load(Relaxed) != 0 && !self.is_submitted();
+        let (failed, error) = (outcome.is_failure(), described(&outcome));
+        // Who sees the outcome sees that it was told.
+        let tell = || self.emit_with(EventKind::Ended { failed }, None, error);
+        if has_begun { self.cell.finish_and(outcome, tell) } else { self.cell.finish(outcome) }
     }
 
     /// Runs it on the calling thread, for which it was made, outside any pool.
@@ -241,9 +268,10 @@ impl<J: Job> Task<J> {
             return;
         }
         let Some(mut job) = self.take_job() else { return };
+        self.begins_outside_a_pool();
         let outcome = job.run();
         drop(job);
-        if let Ok(notices) = self.cell.finish(outcome) {
+        if let Ok(notices) = self.complete(outcome) {
             notices.deliver();
         }
     }
@@ -263,14 +291,21 @@ impl<J: Job> Task<J> {
         self.job.lock().take()
     }
 
+    pub(crate) fn name(&self) -> Option<Name> {
+        Name::from_bits(self.name.load(Relaxed))
+    }
+
     pub(crate) fn emit(&self, kind: EventKind, worker: Option<usize>) {
+        self.emit_with(kind, worker, None);
+    }
+
+    fn emit_with(&self, kind: EventKind, worker: Option<usize>, error: Option<Arc<str>>) {
         events::emit(|| Event {
-            kind,
-            executor: self.executor.load(Relaxed),
-            task: self.number.load(Relaxed),
             worker,
             label: self.label().cloned(),
-            at: Instant::now(),
+            name: self.name(),
+            error,
+            ..Event::now(kind, self.executor.load(Relaxed), self.number.load(Relaxed))
         });
     }
 
@@ -283,12 +318,13 @@ impl<J: Job> Task<J> {
             if !outcome.is_failure() || attempt == options.retries || !job.wants_retry(&outcome) {
                 return outcome;
             }
+            let error = described(&outcome);
             if this.attempt.compare_exchange(attempt, attempt + 1, Relaxed, Relaxed).is_err() {
                 return outcome;
             }
             attempt += 1;
             record.retried.add(1);
-            this.emit(EventKind::Retried, Some(record.number));
+            this.emit_with(EventKind::Retried, Some(record.number), error);
         }
     }
 
@@ -334,6 +370,14 @@ impl<J: Job> Awaited for Task<J> {
     }
 }
 
+/// What a failure says, if somebody listens.
+fn described(outcome: &impl Outcome) -> Option<Arc<str>> {
+    if outcome.is_failure() && events::is_listening() { outcome.describe() } else { None }
+}
+
+/// Numbers the tasks that have a thread of their own.
+static NEXT_THREAD: AtomicU64 = AtomicU64::new(1);
+
 /// The calling thread has been abandoned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenUp;
@@ -373,17 +417,18 @@ impl<J: Job> Runnable for Task<J> {
         // The job goes in by value: it is dropped before the outcome can be seen.
         let outcome = Self::run_attempts(&self, job, pool, record);
         let failed = outcome.is_failure();
+        let error = described(&outcome);
         // Who sees the result sees it counted; only a task with a limit may turn out to have been ended by the timer.
         let has_limit = self.options.get().is_some_and(|options| options.task_timeout.is_some());
         if !has_limit {
             record.ended(failed);
         }
-        match self.cell.finish(outcome) {
+        let tell = || self.emit_with(EventKind::Ended { failed }, Some(record.number), error);
+        match self.cell.finish_and(outcome, tell) {
             Ok(notices) => {
                 if has_limit {
                     record.ended(failed);
                 }
-                self.emit(EventKind::Ended { failed }, Some(record.number));
                 Ok(notices)
             }
             // The late outcome is dropped: the future has one already.
@@ -415,8 +460,10 @@ impl<J: Job> Expire for Task<J> {
         self.attempt.compare_exchange(attempt, EXPIRED, Relaxed, Relaxed).ok()?;
         let options = self.options.get()?;
         let failure = Failure::TimedOut { label: options.label.clone(), limit: options.task_timeout? };
-        let notices = self.cell.finish_and(failure.into(), || self.is_overrun.store(true, Relaxed)).ok()?;
-        self.emit(EventKind::TimedOut, Some(record.number));
-        Some(notices)
+        let overruns = || {
+            self.is_overrun.store(true, Relaxed);
+            self.emit(EventKind::TimedOut, Some(record.number));
+        };
+        self.cell.finish_and(failure.into(), overruns).ok()
     }
 }

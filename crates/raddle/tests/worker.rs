@@ -29,6 +29,7 @@ const EXIT: u8 = 2;
 const RECALL: u8 = 3;
 /// Tells so many notes, with two threads, and is killed if it shall be.
 const TELL: u8 = 4;
+const TELL_THREE: u8 = 5;
 
 impl Handler for Servant {
     fn connect(&mut self, notes: Notes) {
@@ -62,6 +63,13 @@ impl Handler for Servant {
                 let notes = self.notes.as_ref().expect("it was connected before");
                 tell(notes, u64::from(task[1]) * 100, task[2] == 1);
                 u16::from(self.is_told)
+            }
+            TELL_THREE => {
+                let notes = self.notes.as_ref().expect("it was connected before");
+                let told = [1_u64, 2, 3]
+                    .iter()
+                    .all(|number| notes.tell(&number.to_le_bytes(), || unreachable!("nobody sleeps elsewhere here")));
+                u16::from(told)
             }
             RECALL => match self.defined.get(&u64::from(task[1])) {
                 Some(bytes) => {
@@ -154,7 +162,7 @@ impl Worker {
             match self.link.receive().expect("the worker keeps the rules") {
                 Some(Received::Reply(task, reply)) => return (task, reply),
                 Some(Received::Ready) | None => {}
-                Some(Received::Note(..)) => panic!("this worker tells nothing"),
+                Some(Received::Note(..) | Received::Early(..)) => panic!("this worker tells nothing"),
                 Some(Received::Unfit(reason)) => panic!("the worker is fit, not {reason:?}"),
                 Some(Received::Keeps(place) | Received::Drops(place)) => panic!("it was sent nothing at {place}"),
             }
@@ -287,6 +295,32 @@ fn notes_come_in_order_and_before_the_reply_also_from_a_worker_that_is_killed() 
             assert!(numbers.map(|number| number & 0xffff_ffff).eq(0..3_000), "all are there, in their order");
         }
     }
+}
+
+#[test]
+fn a_reply_that_is_received_early_says_how_far_the_notes_before_it_go() {
+    let test = "a_reply_that_is_received_early_says_how_far_the_notes_before_it_go";
+    let Some(mut worker) = Worker::start(test) else { return };
+    worker.send(1, TELL_THREE, &[]);
+    let end = Instant::now() + Duration::from_secs(60);
+    let before = loop {
+        assert!(Instant::now() < end, "the worker does not answer");
+        match worker.link.receive_replies().expect("the worker keeps the rules") {
+            Some(Received::Early(task, reply, before)) => {
+                assert_eq!((task, reply.kind), (1, 1));
+                break before;
+            }
+            Some(Received::Ready) | None => std::thread::yield_now(),
+            Some(other) => panic!("it is early, not {other:?}"),
+        }
+    };
+    assert_eq!(before.task, 1);
+    for number in 1_u64..=3 {
+        assert!(worker.link.heard() < before.notes, "something is left");
+        assert_eq!(worker.link.receive(), Ok(Some(Received::Note(1, number.to_le_bytes().into()))));
+    }
+    assert_eq!(worker.link.heard(), before.notes);
+    assert_eq!(worker.link.receive(), Ok(None));
 }
 
 #[test]

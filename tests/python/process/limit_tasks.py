@@ -18,6 +18,12 @@ def hold(size: int) -> int:
         block[0] = 1
 
 
+def resident() -> int:
+    """How many bytes of memory this process holds."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
 def hold_a_while(size: int) -> int:
     """Hold so much memory for several looks."""
     block = bytearray(size)

@@ -71,6 +71,43 @@ def log_by_module(message: str) -> None:
     logging.info(message)
 
 
+def configure_here(path: str) -> list[str]:
+    """Configure as programs do at the top of a module; the handlers that there are then."""
+    import logging
+
+    logging.basicConfig(filename=path, level=logging.DEBUG)
+    return [type(handler).__name__ for handler in logging.root.handlers]
+
+
+def set_levels(root: int, disabled: int) -> None:
+    import logging
+
+    logging.root.setLevel(root)
+    logging.disable(disabled)
+
+
+def levels() -> tuple[int, int, int]:
+    import logging
+
+    return logging.root.level, logging.root.manager.disable, _logger().level
+
+
+def filters() -> list[tuple[Any, ...]]:
+    """The filters of warnings, in words."""
+
+    def text(matcher: Any) -> Any:
+        return getattr(matcher, "pattern", matcher)
+
+    return [
+        (action, text(message), category.__name__, text(module), line)
+        for action, message, category, module, line in warnings.filters
+    ]
+
+
+def ignore(category: type[Warning]) -> None:
+    warnings.simplefilter("ignore", category)
+
+
 def is_enabled(level: int) -> bool:
     enabled: bool = _logger().isEnabledFor(level)
     return enabled
@@ -102,7 +139,8 @@ def log_with(handlers: list[Any]) -> None:
 def configure(path: str) -> None:
     import logging
 
-    logging.basicConfig(filename=path, format="%(message)s")
+    # The program has handlers: there it would do nothing without.
+    logging.basicConfig(filename=path, format="%(message)s", force=True)
 
 
 def log_to(name: str, path: str) -> None:
@@ -113,15 +151,33 @@ def log_to(name: str, path: str) -> None:
     logging.getLogger(NAME).warning("by the library")
 
 
-def log_many(count: int, end: str) -> int:
+def log_many(count: int, end: str, level: int = 20) -> int:
     logger = _logger()
     for number in range(count):
-        logger.info("record %d", number)
+        logger.log(level, "record %d", number)
     if end == "is killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if end == "leaves":
         os._exit(0)
     return os.getpid()
+
+
+def log_and_count(path: str, count: int, size: int) -> None:
+    """Log records of a size, and say in a file how many they are by now."""
+    import mmap
+
+    logger, text = _logger(), "x" * size
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 8) as counter:
+        for number in range(count):
+            counter[:8] = (number + 1).to_bytes(8, "little")
+            logger.warning("record %d %s", number, text)
+
+
+def log_long(count: int, size: int) -> int:
+    text = "x" * size
+    for number in range(count):
+        _logger().warning("record %d %s", number, text)
+    return count
 
 
 def log_in_threads(threads: int, count: int) -> None:
@@ -160,3 +216,7 @@ def warn(message: str, category: type[Warning]) -> None:
 
 def evaluate(expression: str) -> Any:
     return eval(expression, {"sys": sys, "os": os})
+
+
+def load(module: str) -> None:
+    __import__(module)

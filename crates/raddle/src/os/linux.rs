@@ -393,6 +393,43 @@ pub fn thread_ident() -> u64 {
     u64::from(thread)
 }
 
+/// The number of the calling thread in the system.
+pub(crate) fn thread_id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+}
+
+/// On which system call a thread of this process sleeps.
+#[derive(Debug)]
+pub(crate) struct ThreadCalls(std::fs::File);
+
+impl ThreadCalls {
+    /// `None`: there is no such thread any more, or the system does not tell.
+    pub(crate) fn open(thread: u32) -> Option<Self> {
+        std::fs::File::open(format!("/proc/self/task/{thread}/syscall")).ok().map(Self)
+    }
+
+    /// Whether the system tells it of the calling thread.
+    pub(crate) fn can_be_read() -> bool {
+        Self::open(thread_id()).is_some_and(|calls| calls.futex().is_some())
+    }
+
+    /// The address of the futex on which it sleeps, if it does; `None`: that cannot be told.
+    pub(crate) fn futex(&self) -> Option<Option<usize>> {
+        use std::os::unix::fs::FileExt;
+        let mut told = [0_u8; 64];
+        let length = self.0.read_at(&mut told, 0).ok().filter(|length| *length > 0)?;
+        Some(futex_of(std::str::from_utf8(&told[..length]).ok()?))
+    }
+}
+
+/// Of a line like `202 0x7f12 0x189 ...`, the number of the call and its arguments.
+fn futex_of(line: &str) -> Option<usize> {
+    let mut words = line.split_ascii_whitespace();
+    let call: libc::c_long = words.next()?.parse().ok()?;
+    let address = words.next()?.strip_prefix("0x")?;
+    if call == libc::SYS_futex { usize::from_str_radix(address, 16).ok() } else { None }
+}
+
 /// How long cores have worked for a thread, readable from any other.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadClock {

@@ -20,6 +20,8 @@ pub(crate) use system::{
     leave_core, memory_alone, memory_held, monotonic_nanoseconds, poll_readable, shared_futex_wait, shared_futex_wake,
     write_eventfd,
 };
+#[cfg(not(loom))]
+pub(crate) use system::{ThreadCalls, thread_id};
 pub use system::{ThreadClock, before_exit, is_main_thread, thread_delay, thread_ident};
 #[cfg(all(not(loom), feature = "processes"))]
 pub(crate) use system::{ignore_interrupts, wait_child};

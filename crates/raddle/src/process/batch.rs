@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use super::link::Reply;
 use super::pool::ProcessPool;
 use super::remote::{Ending, Parcel, Remote};
+use crate::events::Name;
 use crate::future::Notices;
 use crate::primitives::Mutex;
 use crate::signal::{Drive, Signal, Waited};
@@ -25,6 +27,17 @@ pub trait RemoteJob: Send + Sync + 'static {
     /// # Errors
     /// What the call ends with instead.
     fn encode(&self, index: usize) -> Result<Parcel, Self::Outcome>;
+
+    /// What it runs, if somebody listened when it was made.
+    fn name(&self) -> Option<Name> {
+        None
+    }
+
+    /// What a reply that is an error says, in a line, for those who listen to [events](crate::events).
+    fn describe(&self, reply: &Reply) -> Option<Arc<str>> {
+        let _ = reply;
+        None
+    }
 
     /// Whether a reply of this kind is an error.
     fn is_failure(&self, kind: u16) -> bool;
@@ -163,6 +176,14 @@ impl<J: RemoteJob> Remote for RemoteBatch<J> {
 
     fn wants_retry(&self, _index: usize, _ending: &Ending) -> bool {
         false
+    }
+
+    fn name(&self) -> Option<Name> {
+        self.job.name()
+    }
+
+    fn describe(&self, ending: &Ending) -> Option<Arc<str>> {
+        if let Ending::Reply(reply) = ending { self.job.describe(reply) } else { None }
     }
 
     fn end(&self, index: usize, ending: Ending) -> Notices {

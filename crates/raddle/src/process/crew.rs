@@ -19,12 +19,13 @@ use std::time::{Duration, Instant};
 use super::arena::{Arena, Segment};
 use super::bytes::Bytes;
 use super::held::Held;
-use super::link::{ANNOUNCEMENT, Link, Received, Reply, TakenBack};
+use super::link::{ANNOUNCEMENT, Before, Link, Reply, TakenBack};
 use super::mapping::Mapping;
-use super::notes::Note;
 use super::pace::Pace;
 use super::remote::{Call, Many, Parcels, Queued, address_of};
 use super::ring::Corrupt;
+use super::teller::Untold;
+use super::told::Ran;
 use crate::os::ProcessHandle;
 use crate::roster::Phase;
 
@@ -62,7 +63,7 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     pub(crate) link: Link<Call>,
     pub(crate) process: Option<Process>,
-    is_ready: bool,
+    pub(super) is_ready: bool,
     /// Why it could not be made ready, in its own words.
     pub(crate) unfit: Option<String>,
     pub(crate) doom: Option<Doom>,
@@ -71,20 +72,26 @@ pub(crate) struct Worker {
     /// Tasks that it may still be sent; `None`: as many as there are.
     left: Option<usize>,
     /// Its task takes long: nothing is put behind it.
-    is_slow: bool,
+    pub(super) is_slow: bool,
     /// How far it had come at the last slow look, and at how many looks it had not come further, with calls and without
     /// having begun one.
     progress: u64,
     standstill: u32,
     defined: HashSet<u64>,
     /// Segments that it has been lent for its next reply.
-    leases: Vec<Segment>,
+    pub(super) leases: Vec<Segment>,
     /// Segments of former tasks of which it keeps views, by their places.
-    kept: HashMap<u64, Segment>,
-    pace: Pace,
+    pub(super) kept: HashMap<u64, Segment>,
+    pub(super) pace: Pace,
     pub(crate) busy_since: Option<Instant>,
     pub(crate) idle_since: Option<Instant>,
     pub(crate) memory: Held,
+    /// What it has told and nobody has heard.
+    pub(super) untold: Arc<Untold>,
+    /// Replies that were received before notes that come before them.
+    pub(super) early: VecDeque<(Before, Call, Reply)>,
+    /// It has ended: all that it has told is received.
+    pub(super) is_over: bool,
 }
 
 /// What is known of a worker that has ended.
@@ -97,6 +104,9 @@ pub(crate) struct DeadWorker {
     pub(crate) busy_since: Option<Instant>,
     /// The most memory that it was seen to hold, if that was looked at.
     pub(crate) peak_memory: Option<u64>,
+    pub(crate) untold: Arc<Untold>,
+    /// Replies that had come, and wait for notes that can be read no more.
+    pub(crate) early: Came,
 }
 
 /// The process of a worker.
@@ -109,14 +119,22 @@ pub(crate) struct Process {
 impl Worker {
     /// What is left of it after its end: its calls, each with whether it had begun it.
     pub(crate) fn into_remains(self) -> (DeadWorker, Vec<(Call, bool)>) {
-        let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, .. } = self;
+        let pid = self.process.as_ref().map(|process| process.pid);
+        let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, untold, early, .. } = self;
+        let early = early.into_iter().map(|(_, call, reply)| (call, reply)).collect();
         let peak_memory = memory.peak();
+        let running = link.running().map(|(call, began)| (call.number, began));
         let mut calls: Vec<_> = link.into_left().collect();
+        for (call, is_begun) in &mut calls {
+            let began = running.filter(|(number, _)| *number == call.number).and_then(|(_, began)| began);
+            call.ran = is_begun.then_some(Ran { worker: number, pid, began, ended: None });
+        }
         // What it says of its claims is worth nothing: the first call may have been begun.
         if let (Some(Doom::Corrupt(_)), Some((_, is_begun))) = (&doom, calls.first_mut()) {
             *is_begun = true;
         }
-        (DeadWorker { number, doom, unfit, is_ready, is_leaving, busy_since, peak_memory }, calls)
+        let dead = DeadWorker { number, doom, unfit, is_ready, is_leaving, busy_since, peak_memory, untold, early };
+        (dead, calls)
     }
 
     fn takes_calls(&self) -> bool {
@@ -135,28 +153,9 @@ impl Worker {
     }
 
     /// It has written rubbish: nothing that it says is believed any more.
-    fn condemn(&mut self, corrupt: Corrupt) {
+    pub(super) fn condemn(&mut self, corrupt: Corrupt) {
         self.doom.get_or_insert(Doom::Corrupt(corrupt.what));
         self.kill();
-    }
-
-    fn lend(&mut self, segment: Option<Segment>) {
-        if let Some(segment) = &segment {
-            segment.mark_as_result();
-        }
-        self.link.grant(segment.as_ref());
-        self.leases.extend(segment);
-    }
-
-    /// It keeps a view of what one of its tasks was sent.
-    fn keep(&mut self, place: u64) -> Result<(), Corrupt> {
-        let sent = self.link.sent().filter(|(_, is_begun)| *is_begun);
-        let mut segments = sent.flat_map(|(call, _)| call.parcel.iter()).flat_map(|parcel| parcel.bytes.segments());
-        match segments.find(|segment| segment.offset() == place).cloned() {
-            Some(segment) => drop(self.kept.insert(place, segment)),
-            None => return Err(Corrupt { what: "a worker keeps what it was not sent" }),
-        }
-        Ok(())
     }
 
     /// Ends the process, if there is one yet.
@@ -173,13 +172,6 @@ pub(crate) type Spent = Vec<Queued>;
 /// Replies, to be settled after the lock has been released.
 pub(crate) type Came = Vec<(Call, Reply)>;
 
-/// Where what comes from a worker goes.
-struct Heard<'a> {
-    came: &'a mut Came,
-    notes: &'a mut Vec<Note>,
-    readied: &'a mut u64,
-}
-
 /// Figures that are counted under the lock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
@@ -193,7 +185,7 @@ pub(crate) struct Counts {
 /// The state of a pool.
 pub(crate) struct Crew {
     mapping: Mapping,
-    arena: Option<Arc<Arena>>,
+    pub(super) arena: Option<Arc<Arena>>,
     pub(crate) phase: Phase,
     pub(crate) seats: Box<[Option<Worker>]>,
     queue: VecDeque<Queued>,
@@ -210,7 +202,7 @@ pub(crate) struct Crew {
     next_worker: usize,
     tasks_per_worker: Option<usize>,
     /// Replies for which no call has come since: so many workers are thought idle.
-    idle: usize,
+    pub(super) idle: usize,
     /// Calls for which no worker was thought idle.
     wanted: usize,
     /// Whether the next call of the queue has to be encoded.
@@ -230,8 +222,10 @@ pub(crate) struct Crew {
     /// The shortest time limit of any task so far.
     pub(crate) shortest_limit: Option<Duration>,
     pub(crate) counts: Counts,
-    /// What workers have told, until the lock is released.
-    pub(crate) notes: Vec<Note>,
+    /// Whoever hears what workers tell waits for a task: no reply waits for him.
+    pub(crate) lets_pass: bool,
+    /// The pool is about to be broken: no worker is started any more.
+    pub(crate) is_failing: bool,
     /// What the program says to each worker before everything else.
     announced: Option<Bytes>,
 }
@@ -269,7 +263,8 @@ impl Crew {
             gives_up: false,
             shortest_limit: None,
             counts: Counts::default(),
-            notes: Vec::new(),
+            lets_pass: false,
+            is_failing: false,
             announced: None,
         }
     }
@@ -278,7 +273,7 @@ impl Crew {
         self.seats.iter().flatten()
     }
 
-    fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+    pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         self.seats.iter_mut().flatten()
     }
 
@@ -397,6 +392,10 @@ impl Crew {
 
     /// Says something to all workers, those to come too; it takes the place of what was said before.
     pub(crate) fn announce(&mut self, bytes: Bytes) {
+        // What was changed and changed back.
+        if self.announced.as_ref() == Some(&bytes) {
+            return;
+        }
         for worker in self.workers_mut().filter(|worker| !worker.is_leaving) {
             if let Err(corrupt) = worker.link.define(ANNOUNCEMENT, bytes.clone()) {
                 worker.condemn(corrupt);
@@ -464,7 +463,7 @@ impl Crew {
         let workers = self.workers().filter(|worker| worker.takes_calls()).count();
         wanted = wanted.max((self.queued + self.sent()).saturating_sub(workers));
         let mut has_hired = false;
-        if self.hires_again.is_some_and(|then| then > Instant::now()) {
+        if self.is_failing || self.hires_again.is_some_and(|then| then > Instant::now()) {
             return false;
         }
         while wanted > 0 && self.hire() {
@@ -496,6 +495,9 @@ impl Crew {
             busy_since: None,
             idle_since: None,
             memory: Held::default(),
+            untold: Arc::default(),
+            early: VecDeque::new(),
+            is_over: false,
         };
         if let Some(bytes) = &self.announced
             && let Err(corrupt) = worker.link.define(ANNOUNCEMENT, bytes.clone())
@@ -573,77 +575,10 @@ impl Crew {
 
     // --- What comes back ---------------------------------------------------------------------------------------------
 
-    /// Whether a worker has written something, or read what there was no room beside. A doomed one says nothing new.
-    pub(crate) fn has_news(&mut self) -> bool {
-        self.workers_mut().any(|worker| worker.doom.is_none() && worker.link.has_news())
-    }
-
     /// Whether all workers that have something to do are awake on other cores than the caller's, and there is one.
     pub(crate) fn is_awake_elsewhere(&self) -> bool {
         let mut busy = self.workers().filter(|worker| worker.link.load() > 0).peekable();
         busy.peek().is_some() && busy.all(|worker| worker.link.is_awake_elsewhere())
-    }
-
-    /// Takes what the workers have written.
-    pub(crate) fn receive(&mut self) -> Came {
-        let mut came = Came::new();
-        for worker in self.seats.iter_mut().flatten() {
-            let before = came.len();
-            // What is left of longer records goes on when the worker has read: then it has rung, or written.
-            let wish = worker.link.wish();
-            let mut heard = Heard { came: &mut came, notes: &mut self.notes, readied: &mut self.readied };
-            let received = worker.link.pump().and_then(|()| Self::receive_from(worker, &mut heard));
-            match (received, wish) {
-                // What it had written before it wished has been taken: what it is lent belongs to its next reply.
-                (Ok(()), Some(bytes)) => worker.lend(self.arena.as_ref().and_then(|arena| arena.try_take(bytes))),
-                (Ok(()), None) => {}
-                (Err(corrupt), _) => worker.condemn(corrupt),
-            }
-            let count = came.len() - before;
-            if count > 0 {
-                worker.pace.came(count);
-                worker.is_slow = false;
-            }
-            if worker.link.load() == 0
-                && let Some(since) = worker.busy_since.take()
-            {
-                self.counts.busy += since.elapsed();
-                worker.idle_since = Some(Instant::now());
-            }
-        }
-        self.idle += came.len();
-        came
-    }
-
-    fn receive_from(worker: &mut Worker, heard: &mut Heard<'_>) -> Result<(), Corrupt> {
-        while let Some(received) = worker.link.receive()? {
-            match received {
-                Received::Reply(call, mut reply) => {
-                    if !worker.leases.is_empty() {
-                        let leases = std::mem::take(&mut worker.leases);
-                        reply.payload = Bytes::with_segments(reply.payload.to_vec(), leases);
-                    }
-                    call.of.came(call.index);
-                    heard.came.push((call, reply));
-                }
-                Received::Ready => {
-                    worker.is_ready = true;
-                    *heard.readied += 1;
-                    if worker.link.load() == 0 {
-                        worker.idle_since = Some(Instant::now());
-                    }
-                }
-                Received::Unfit(reason) => worker.unfit = Some(reason),
-                Received::Note(task, bytes) => {
-                    let label = worker.link.kept(task).and_then(Call::label);
-                    let pid = worker.process.as_ref().map(|process| process.pid);
-                    heard.notes.push(Note { worker: worker.number, pid, label, bytes });
-                }
-                Received::Keeps(place) => worker.keep(place)?,
-                Received::Drops(place) => drop(worker.kept.remove(&place)),
-            }
-        }
-        Ok(())
     }
 
     /// Takes a call back that no worker has begun, from wherever it is. `Begun`: a worker runs it.

@@ -46,6 +46,15 @@ pub trait Launcher: Send + Sync {
     /// The system's own words, if it does not start one.
     fn supervise(&self, body: ThreadBody) -> Result<(), String>;
 
+    /// Starts the thread that hands on what workers tell; called when one of them has told something.
+    ///
+    /// # Errors
+    /// The system's own words, if it does not start one: then the thread that supervises hands it on.
+    fn listen(&self, body: ThreadBody) -> Result<(), String> {
+        let thread = std::thread::Builder::new().name("raddle-notes".into()).spawn(body);
+        thread.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Starts a worker for the seat of this number, as the `number`th of the pool.
     ///
     /// # Errors
@@ -55,12 +64,18 @@ pub trait Launcher: Send + Sync {
     /// Tells how the worker of this process id ended. It has.
     fn reap(&self, pid: u32) -> Exit;
 
+    /// What the pool is called, for those who listen to [events](crate::events).
+    fn name(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Whether all workers are to be started by whoever submits first: forked before the pool has a thread.
     fn starts_at_once(&self) -> bool {
         false
     }
 
-    /// Hears what workers tell, before the results of the tasks in which they told it are known.
+    /// Hears what workers tell, before the results of the tasks in which they told it are known; called on a thread of its own
+    /// (see [`listen`](Self::listen)).
     fn hear(&self, notes: Vec<Note>) {
         drop(notes);
     }

@@ -9,6 +9,7 @@ use super::lease;
 use super::mapping::{Mapping, Part};
 use super::ring::{Consumer, Corrupt, Header, Outgoing, Producer};
 use super::seat::{PLACES, Seat};
+use crate::events;
 
 /// Marks a task; the place of its claim is added.
 pub(crate) const TASK: u16 = 1 << 15;
@@ -37,11 +38,22 @@ pub struct Reply {
     pub payload: Bytes,
 }
 
+/// What comes before a reply that was received early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// The number of the task.
+    pub task: u64,
+    /// How far the notes go that were told before.
+    pub notes: u64,
+}
+
 /// What has come from a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received<T> {
     /// The reply to a task, with what was kept for it.
     Reply(T, Reply),
+    /// The same, before notes that were told before it: see [`Link::receive_replies`].
+    Early(T, Reply, Before),
     /// The worker is ready for tasks.
     Ready,
     /// The worker could not be made ready, and says why.
@@ -73,6 +85,10 @@ pub struct Link<T> {
     /// In the order in which they were sent.
     sent: VecDeque<Sent<T>>,
     free: Vec<usize>,
+    /// The task of the last reply.
+    answered: u64,
+    /// From when to when the task of the last reply was run.
+    ran: Option<(u64, u64)>,
     /// Whether the worker may have to be told.
     is_bell_due: bool,
 }
@@ -98,6 +114,8 @@ impl<T> Link<T> {
             backlog: VecDeque::new(),
             sent: VecDeque::new(),
             free: (0..PLACES).rev().collect(),
+            answered: 0,
+            ran: None,
             is_bell_due: false,
             seat,
         }
@@ -253,9 +271,34 @@ impl<T> Link<T> {
         {
             return Ok(Some(Received::Note(note.header.id, note.payload)));
         }
-        if !has_reply {
+        if has_reply { self.receive_reply() } else { Ok(None) }
+    }
+
+    /// As [`receive`](Self::receive), but for notes: they stay where they are, so that the worker waits when there is no more
+    /// room for them.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    pub fn receive_replies(&mut self) -> Result<Option<Received<T>>, Corrupt> {
+        if !self.replies.has_more() {
             return Ok(None);
         }
+        // Asked after it: what was told before the reply is counted in.
+        let (heard, notes) = (self.notes.progress(), self.notes.written()?);
+        Ok(match self.receive_reply()? {
+            Some(Received::Reply(kept, reply)) if heard < notes => {
+                Some(Received::Early(kept, reply, Before { task: self.answered, notes }))
+            }
+            received => received,
+        })
+    }
+
+    /// How far notes have been received.
+    pub fn heard(&self) -> u64 {
+        self.notes.progress()
+    }
+
+    fn receive_reply(&mut self) -> Result<Option<Received<T>>, Corrupt> {
         self.is_bell_due = true;
         let Some(record) = self.replies.read()? else { return Ok(None) };
         let Header { kind, id } = record.header;
@@ -271,17 +314,31 @@ impl<T> Link<T> {
         let Some(Sent { place, kept, .. }) = at.and_then(|at| self.sent.remove(at)) else {
             return Err(Corrupt { what: "a reply to a task that was not sent, or not begun" });
         };
+        if events::is_listening() {
+            self.ran = self.seat.take_ran(place);
+        }
         self.free.push(place);
+        self.answered = id;
         Ok(Some(Received::Reply(kept, Reply { kind, payload: record.payload.into() })))
+    }
+
+    /// From when to when the task of the last reply was run, in nanoseconds of the monotonic clock, if the worker was asked
+    /// to note it.
+    pub fn take_ran(&mut self) -> Option<(u64, u64)> {
+        self.ran.take()
     }
 
     /// Whether something has come that has not been received, or there is room for what is left of a longer record. Asked
     /// before a sleep: the worker rings for both.
     pub fn has_news(&mut self) -> bool {
+        self.notes.has_more() || self.has_replies()
+    }
+
+    /// The same, but for notes.
+    pub fn has_replies(&mut self) -> bool {
         // Rubbish is news too: it is found out when it is looked at.
         self.wish().is_some()
             || self.replies.has_more()
-            || self.notes.has_more()
             || (!self.backlog.is_empty() && self.tasks.has_room() != Ok(false))
     }
 

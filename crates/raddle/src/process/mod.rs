@@ -11,6 +11,8 @@
 #[cfg(not(loom))]
 pub mod arena;
 #[cfg(not(loom))]
+mod arrived;
+#[cfg(not(loom))]
 pub mod batch;
 pub mod bytes;
 pub mod claim;
@@ -52,6 +54,9 @@ pub mod seat;
 mod supervisor;
 #[cfg(not(loom))]
 pub mod task;
+#[cfg(not(loom))]
+mod teller;
+mod told;
 #[cfg(not(loom))]
 pub mod worker;
 

@@ -23,8 +23,9 @@ use crate::primitives::Mutex;
 const QUIET: Duration = Duration::from_micros(500);
 /// So long after a note was found the program looks again.
 pub(crate) const LOOK: Duration = Duration::from_millis(1);
-/// Until the next try when there is no room: the program is behind.
+/// Until the next try when there is no room: the program is behind, or what hears it is. Each try rings, so they become fewer.
 const NO_ROOM: Duration = Duration::from_micros(100);
+const LONGEST_NO_ROOM: Duration = Duration::from_millis(2);
 
 /// The worker's end: it can be cloned, and used by any thread.
 #[derive(Clone)]
@@ -78,12 +79,14 @@ impl Notes {
         };
         let mut record = Outgoing::new(Header { kind: 0, id: shared.task.load(Relaxed) }, bytes);
         let mut producer = shared.ring.lock();
+        let mut pause = NO_ROOM;
         loop {
             match producer.write(&mut record) {
                 Ok(true) => break,
                 Ok(false) => {
                     ring();
-                    std::thread::sleep(NO_ROOM);
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LONGEST_NO_ROOM);
                 }
                 Err(_) => return false,
             }

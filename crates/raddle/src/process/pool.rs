@@ -13,6 +13,8 @@
 //! Invariant: the doorbell is written by whoever holds the lead, and by ringers, who only ever set it to awake; when it is
 //! awake and nobody leads, the supervisor is `watching`, or will be rung for before the lead is given up.
 
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use super::arena::Arena;
+use super::arrived::Arrived;
 use super::bytes::Bytes;
 use super::cores::Core;
 use super::crew::{Came, Crew, Doom, Spent, Worker};
@@ -30,10 +33,12 @@ use super::doorbell::{Doorbell, Rung};
 use super::launcher::Launcher;
 use super::link::TakenBack;
 use super::mapping::{Mapping, SharedBell};
-use super::notes::Note;
 use super::remote::{Call, Ending, Many, Parcel, Parcels, Remote};
-use super::seat::{program_bell, program_core, words_for};
+use super::seat::{Listened, program_bell, program_core, words_for};
+use super::supervisor::Watch;
+use super::teller::Teller;
 use crate::error::{Failure, SubmitError};
+use crate::events;
 use crate::future::{Callback, Notices};
 use crate::os::{self, EventFd};
 use crate::primitives::Mutex;
@@ -49,16 +54,26 @@ use super::task::SendJob;
 /// and the like took 0.3.
 const LOOK_EVERY: u64 = 32;
 
+thread_local! {
+    static IS_OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The calling thread is a pool's own from now on.
+pub(crate) fn note_own_thread() {
+    IS_OWN.set(true);
+}
+
+/// Whether the calling thread is one of a pool's own, on which callbacks run.
+pub fn is_own_thread() -> bool {
+    IS_OWN.get()
+}
+
 /// Something that the supervisor has to do.
 pub(crate) enum Order {
     /// To run code that listens for the end of a task.
     Call(Callback),
     /// To decide whether a call is tried again.
     Judge(Call, Ending),
-    /// To tell what workers have told.
-    Tell(Vec<Note>),
-    /// To end calls, after what their workers have told before.
-    Settle(Came),
 }
 
 /// A pool of worker processes.
@@ -69,11 +84,14 @@ pub struct ProcessPool {
     mapping: Mapping,
     arena: Option<Arc<Arena>>,
     pub(crate) crew: Mutex<Crew>,
-    pub(crate) orders: Mutex<Vec<Order>>,
+    pub(crate) orders: Mutex<VecDeque<Order>>,
+    /// Hands on what workers tell.
+    pub(crate) teller: Teller,
     /// Definitions that nobody needs any more.
     forgotten: Mutex<Vec<u64>>,
     bell: Doorbell<SharedBell>,
     core: Core,
+    listened: Listened,
     spin: AdaptiveSpin,
     /// Taken by whoever looks after the rings.
     is_led: AtomicBool,
@@ -94,11 +112,10 @@ pub struct ProcessPool {
     pub(crate) breaks_at_death: bool,
     pub(crate) memory_limit: Option<u64>,
     pub(crate) idle_timeout: Option<Duration>,
-    /// How many orders to tell something are there.
-    pub(crate) untold: AtomicUsize,
     /// The thread that supervises, by its number.
     pub(crate) supervisor: AtomicU64,
-    this: Weak<Self>,
+    pub(crate) watch: Mutex<Watch>,
+    pub(crate) this: Weak<Self>,
 }
 
 impl fmt::Debug for ProcessPool {
@@ -138,16 +155,19 @@ impl ProcessPool {
         let mapping = Mapping::new(words_for(plan.max_workers))?;
         let wake = EventFd::new()?;
         let arena = Arena::of_process();
-        Ok(Arc::new_cyclic(|this| Self {
-            id: crate::pool::next_id(),
+        let (id, name) = (crate::pool::next_id(), launcher.name());
+        let pool = Arc::new_cyclic(|this| Self {
+            id,
             generation: os::fork_generation(),
             launcher,
             crew: Mutex::new(Crew::new(mapping.clone(), arena.clone(), plan.max_workers, plan.tasks_per_worker)),
             arena,
-            orders: Mutex::new(Vec::new()),
+            orders: Mutex::new(VecDeque::new()),
+            teller: Teller::default(),
             forgotten: Mutex::new(Vec::new()),
             bell: program_bell(&mapping),
             core: program_core(&mapping),
+            listened: Listened::new(&mapping),
             mapping,
             spin: AdaptiveSpin::new(),
             is_led: AtomicBool::new(false),
@@ -163,10 +183,23 @@ impl ProcessPool {
             breaks_at_death: plan.breaks_at_death,
             memory_limit: plan.memory_limit,
             idle_timeout: plan.idle_timeout,
-            untold: AtomicUsize::new(0),
             supervisor: AtomicU64::new(0),
+            watch: Mutex::new(Watch::default()),
             this: this.clone(),
-        }))
+        });
+        let name = name.unwrap_or_else(|| format!("ProcessPoolExecutor-{id}").into());
+        let present: Weak<dyn events::Present> = pool.this.clone();
+        events::add_executor(id, events::Workers::Processes, name, Some(present));
+        Ok(pool)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Has workers note when tasks begin and end, if somebody listens to events.
+    pub(crate) fn note_listened(&self) {
+        self.listened.note(events::is_listening());
     }
 
     /// What a worker has to be given: the shared memory.
@@ -190,8 +223,13 @@ impl ProcessPool {
         self.generation != os::fork_generation()
     }
 
-    /// Whether the calling thread supervises the pool, and so cannot wait for its end.
+    /// Whether the calling thread is one of the pool's own, and so cannot wait for its end.
     pub fn is_current(&self) -> bool {
+        self.is_supervisor() || self.teller.is_current()
+    }
+
+    /// Whether the calling thread supervises the pool.
+    pub(crate) fn is_supervisor(&self) -> bool {
         self.supervisor.load(SeqCst) == os::thread_ident()
     }
 
@@ -261,7 +299,7 @@ impl ProcessPool {
             is_look_due = number % LOOK_EVERY == 0;
             crew.note_limit(limit);
             of.accept(self.id, number);
-            crew.push(Call { of, index: 0, number, parcel, attempts: 0, losses: 0 });
+            crew.push(Call { of, index: 0, number, parcel, attempts: 0, losses: 0, ran: None });
         })?;
         if is_look_due {
             self.look();
@@ -283,6 +321,7 @@ impl ProcessPool {
         self.take_in(|crew| {
             let number = crew.number(end - first);
             of.accept(self.id, number);
+            self.tell_submitted(&of, number..number + (end - first) as u64);
             crew.push_many(Many { of, first_number: number.wrapping_sub(first as u64), next: first, end, parcels });
         })
     }
@@ -292,6 +331,7 @@ impl ProcessPool {
             return Err(SubmitError::Forked);
         }
         self.start_supervision()?;
+        self.note_listened();
         let mut spent = Spent::new();
         let is_supervisor_wanted = {
             let mut crew = self.crew.lock();
@@ -347,42 +387,28 @@ impl ProcessPool {
     /// Takes what has come, and sends what there is room for. Gives how many replies have come.
     pub fn drain(&self) -> usize {
         let mut spent = Spent::new();
+        let has_entries;
         let (came, count, is_supervisor_wanted) = {
             let mut crew = self.crew.lock();
-            let came = crew.receive();
-            let count = came.len();
-            let (came, has_orders) = self.put_after_notes(&mut crew, came);
+            let Arrived { came, entries, count } = crew.receive();
+            has_entries = !entries.is_empty();
+            // Under the pool's lock, so that the entries come in the order of what was received.
+            let is_news = self.teller.put(entries);
             let hired = self.dispatch(&mut crew, &mut spent);
             self.settling.fetch_add(count, SeqCst);
             let is_idle = crew.phase != Phase::Open && crew.outstanding() == 0;
             let must_look = crew.has_behind && !std::mem::replace(&mut crew.is_looked_after, true);
-            // The supervisor comes to its orders anyway.
-            let must_tell = has_orders && !self.is_current();
-            (came, count, hired || crew.wants_encoding || must_look || is_idle || must_tell)
+            (came, count, hired || crew.wants_encoding || must_look || is_idle || is_news)
         };
         drop(spent);
+        if has_entries {
+            self.teller.wake();
+        }
         if is_supervisor_wanted {
             self.wake.ring();
         }
         self.settle(came);
         count
-    }
-
-    /// Leaves replies to the supervisor if there is something to be told before them. Whether it has got anything to do.
-    fn put_after_notes(&self, crew: &mut Crew, came: Came) -> (Came, bool) {
-        if crew.notes.is_empty() && self.untold.load(SeqCst) == 0 {
-            return (came, false);
-        }
-        // Under the pool's lock, so that the orders come in the order of what was received.
-        let mut orders = self.orders.lock();
-        if !crew.notes.is_empty() {
-            self.untold.fetch_add(1, SeqCst);
-            orders.push(Order::Tell(std::mem::take(&mut crew.notes)));
-        }
-        if !came.is_empty() {
-            orders.push(Order::Settle(came));
-        }
-        (Came::new(), true)
     }
 
     pub(crate) fn settle(&self, came: Came) {
@@ -395,7 +421,7 @@ impl ProcessPool {
         }
     }
 
-    fn ring_if_closing(&self) {
+    pub(crate) fn ring_if_closing(&self) {
         if self.crew.lock().phase != Phase::Open {
             self.wake.ring();
         }
@@ -417,6 +443,8 @@ impl ProcessPool {
         // Who sees the result sees it counted.
         let count = if call.of.is_failure(&ending) { &self.failed } else { &self.done };
         count.fetch_add(1, Relaxed);
+        // And told.
+        self.tell_ended(&call, &ending);
         let notices = call.of.end(call.index, ending);
         drop(call);
         self.tell(notices);
@@ -435,7 +463,7 @@ impl ProcessPool {
     }
 
     fn order(&self, order: Order) {
-        self.orders.lock().push(order);
+        self.orders.lock().push_back(order);
         self.wake.ring();
     }
 
@@ -493,6 +521,7 @@ impl ProcessPool {
         }
         let taken = self.crew.lock().withdraw_batch(batch);
         self.cancelled.fetch_add(taken.len() as u64, Relaxed);
+        taken.iter().for_each(|call| self.tell_cancelled(call));
         self.ring_if_closing();
         taken.len()
     }
@@ -538,6 +567,7 @@ impl ProcessPool {
     pub(crate) fn cancel(&self, call: Call) -> Option<()> {
         let notices = call.of.cancel(call.index)?;
         self.cancelled.fetch_add(1, Relaxed);
+        self.tell_cancelled(&call);
         drop(call);
         self.tell(notices);
         Some(())
@@ -624,6 +654,12 @@ impl ProcessPool {
     }
 }
 
+impl Drop for ProcessPool {
+    fn drop(&mut self) {
+        events::remove_executor(self.id);
+    }
+}
+
 impl Home for ProcessPool {
     fn withdraw(&self, task: usize, claim: &dyn Fn() -> bool) -> bool {
         if self.is_forked() {
@@ -688,7 +724,16 @@ impl Home for ProcessPool {
 
 impl Drive for ProcessPool {
     fn drive(&self, signal: &Signal, deadline: Option<Instant>) -> Option<Waited> {
-        if self.is_forked() || self.is_current() || !self.try_lead() {
+        if self.is_forked() {
+            return None;
+        }
+        if self.teller.is_current() {
+            self.let_pass();
+        }
+        if self.is_supervisor() {
+            return self.supervise_until(signal, deadline);
+        }
+        if !self.try_lead() {
             return None;
         }
         let drive: Arc<dyn Drive> = self.this.upgrade()?;
@@ -702,6 +747,10 @@ impl Drive for ProcessPool {
             self.wake.ring();
         }
         Some(waited)
+    }
+
+    fn is_current(&self) -> bool {
+        Self::is_current(self)
     }
 
     fn ring(&self) {

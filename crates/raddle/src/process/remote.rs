@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::bytes::Bytes;
 use super::link::Reply;
+use super::told::Ran;
 use crate::error::Failure;
+use crate::events::Name;
 use crate::future::Notices;
 use crate::task::Options;
 
@@ -60,6 +62,17 @@ pub trait Remote: Send + Sync + 'static {
     /// It has ended.
     fn end(&self, index: usize, ending: Ending) -> Notices;
 
+    /// What it runs, if somebody listened when it was submitted.
+    fn name(&self) -> Option<Name> {
+        None
+    }
+
+    /// What an error says, in a line, for those who listen to [events](crate::events).
+    fn describe(&self, ending: &Ending) -> Option<Arc<str>> {
+        let _ = ending;
+        None
+    }
+
     /// Whether the ending counts as an error.
     fn is_failure(&self, ending: &Ending) -> bool;
 }
@@ -75,6 +88,8 @@ pub(crate) struct Call {
     pub(crate) attempts: u32,
     /// At how many deaths of workers it was the next to be begun.
     pub(crate) losses: u32,
+    /// Where its last attempt was run, if somebody listens.
+    pub(crate) ran: Option<Ran>,
 }
 
 impl std::fmt::Debug for Call {
@@ -149,6 +164,7 @@ impl Many {
             parcel,
             attempts: 0,
             losses: 0,
+            ran: None,
         }
     }
 }

@@ -294,6 +294,14 @@ impl<W: Words> Consumer<W> {
         self.head
     }
 
+    /// How much has been written, as far as it is to be believed.
+    ///
+    /// # Errors
+    /// The producer's counter is wrong.
+    pub fn written(&mut self) -> Result<u64, Corrupt> {
+        self.available(u64::MAX).map(|_| self.tail)
+    }
+
     /// Whether something has been written that has not been read.
     pub fn has_more(&self) -> bool {
         self.head != self.data.words.word(TAIL).load(Ordering::Acquire)

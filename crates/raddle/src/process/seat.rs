@@ -8,6 +8,7 @@
 //! | tasks | a ring | the program |
 //! | replies | a ring | the worker |
 //! | notes | a ring | the worker, from any of its threads |
+//! | when tasks began and ended | 2 [`PLACES`] | the worker, before the reply, while somebody listens |
 
 use super::claim::Claims;
 use super::cores::Core;
@@ -28,7 +29,8 @@ const NOTES_WORDS: usize = 1 << 15;
 const LINE_WORDS: usize = 8;
 const RING: usize = COUNTER_WORDS + RING_WORDS;
 const NOTES: usize = COUNTER_WORDS + NOTES_WORDS;
-const SEAT: usize = 2 * LINE_WORDS + PLACES + 2 * RING + NOTES;
+const TIMES: usize = 2 * PLACES;
+const SEAT: usize = 2 * LINE_WORDS + PLACES + 2 * RING + NOTES + TIMES;
 const HEAD: usize = LINE_WORDS;
 
 /// How many words a mapping for so many workers has.
@@ -46,6 +48,26 @@ pub(crate) fn program_core(mapping: &Mapping) -> Core {
     Core::new(mapping.part(1, 1))
 }
 
+/// Whether somebody listens to events, by the program's account: a word beside its doorbell, which changes seldom.
+#[derive(Debug)]
+pub(crate) struct Listened(Part);
+
+impl Listened {
+    pub(crate) fn new(mapping: &Mapping) -> Self {
+        Self(mapping.part(2, 1))
+    }
+
+    pub(crate) fn note(&self, is_listening: bool) {
+        if self.is_on() != is_listening {
+            self.0.word(0).store(u64::from(is_listening), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.word(0).load(Ordering::Relaxed) == 1
+    }
+}
+
 /// One worker's part of a mapping.
 #[derive(Debug)]
 pub(crate) struct Seat {
@@ -58,6 +80,7 @@ pub(crate) struct Seat {
     /// The line of `begun`, of which [`lease`](super::lease) uses further words.
     pub(crate) leases: Part,
     begun: Part,
+    times: Part,
     whole: Part,
 }
 
@@ -76,6 +99,7 @@ impl Seat {
             notes: mapping.part(rings + 2 * RING, NOTES),
             leases: mapping.part(start + LINE_WORDS, LINE_WORDS),
             begun: mapping.part(start + LINE_WORDS, LINE_WORDS),
+            times: mapping.part(start + SEAT - TIMES, TIMES),
             whole: mapping.part(start, SEAT),
         }
     }
@@ -93,6 +117,19 @@ impl Seat {
     /// The worker begins a task, or ends it (`None`). Nanoseconds of the system's monotonic clock.
     pub(crate) fn note_begun(&self, at: Option<u64>) {
         self.begun.word(0).store(at.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// The worker has run the task of this place, from when to when; before it replies.
+    pub(crate) fn note_ran(&self, place: usize, began: u64, ended: u64) {
+        self.times.word(2 * place).store(began, Ordering::Relaxed);
+        self.times.word(2 * place + 1).store(ended, Ordering::Relaxed);
+    }
+
+    /// From when to when the task of this place was run, by the worker's account; forgotten when it has been asked for.
+    /// Published by the reply.
+    pub(crate) fn take_ran(&self, place: usize) -> Option<(u64, u64)> {
+        let [began, ended] = [0, 1].map(|which| self.times.word(2 * place + which).swap(0, Ordering::Relaxed));
+        (began > 0).then_some((began, ended))
     }
 
     /// Since when the worker's task runs, as far as it says itself.

@@ -5,20 +5,22 @@
 //! lead, because the next caller mostly comes in a moment: for that moment, a tick, the supervisor looks by itself; then it
 //! diverts the doorbell and sleeps.
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::crew::{Crew, DeadWorker, Doom, LONG, Process, Spent, Worker};
 use super::launcher::{Exit, Started};
-use super::notes::{self, Note};
-use super::pool::{Order, ProcessPool};
+use super::pool::{self, Order, ProcessPool};
 use super::remote::{Call, Ending};
+use super::teller::{Entry, Lost};
 use crate::error::{Death, Failure, LostTask};
 use crate::future;
 use crate::os::{self, ProcessHandle};
 use crate::roster::Phase;
+use crate::signal::{Drive, Signal, Waited};
 
 /// Until the supervisor looks again after replies have come: many come together, so that short tasks do not wake it for each.
 const TICK: Duration = Duration::from_micros(100);
@@ -29,10 +31,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_ALONE: Duration = Duration::from_millis(100);
 /// While there are tasks, the supervisor looks this often in any case: a task may have written over a doorbell.
 const SLOW_LOOK: Duration = Duration::from_secs(1);
-/// After so long with the handlers of what workers tell, time limits and starts are seen to in between.
-const SLICE: Duration = Duration::from_millis(5);
-/// So many notes are handed over in one go at most.
-const MOST_NOTES: usize = 64;
 /// How many workers may die in a row before one is ready. A guess: a worker that cannot start fails each time.
 const FAILED_STARTS: u32 = 3;
 /// The same for those that are killed, which somebody may do from outside; or the system, for want of memory.
@@ -52,9 +50,10 @@ struct Remains {
     is_in_order: bool,
 }
 
-/// What the supervisor keeps to itself.
+/// What the supervisor remembers. Its lock is held by nobody else, and by it only for a moment: a callback that it calls may
+/// wait for a task, and then it goes on with its work in there.
 #[derive(Debug, Default)]
-struct Watch {
+pub(crate) struct Watch {
     failed_starts: u32,
     killed_starts: u32,
     /// In a row.
@@ -63,8 +62,6 @@ struct Watch {
     readied: u64,
     /// The last slow look.
     looked: Option<Instant>,
-    /// When to look again because workers have told something: they do not ring for more of it at once.
-    look_at: Option<Instant>,
 }
 
 impl Watch {
@@ -75,49 +72,96 @@ impl Watch {
         *count += 1;
         self.failed_starts >= FAILED_STARTS || self.killed_starts >= KILLED_STARTS
     }
+}
 
-    /// The time until notes are looked for, if they are. It is kept until it has come, whatever wakes the supervisor before.
-    fn next_note(&mut self) -> Option<Duration> {
-        let rest = self.look_at?.saturating_duration_since(Instant::now());
-        // Whoever is told that it has come looks.
-        self.look_at.take_if(|_| rest.is_zero());
-        Some(rest)
+/// Rings for the supervisor itself, which waits in a callback.
+struct Supervising(Weak<ProcessPool>);
+
+impl Drive for Supervising {
+    fn drive(&self, signal: &Signal, deadline: Option<Instant>) -> Option<Waited> {
+        self.0.upgrade()?.drive(signal, deadline)
+    }
+
+    fn ring(&self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.wake.ring();
+        }
     }
 }
 
 impl ProcessPool {
     /// The body of the supervising thread: returns when the pool is closed and its last worker is gone.
     pub(crate) fn supervise(&self) {
+        pool::note_own_thread();
         self.supervisor.store(os::thread_ident(), SeqCst);
-        let mut watch = Watch::default();
         let mut ended = Vec::new();
         loop {
-            self.wake.quiet();
-            ended.into_iter().for_each(|pid| self.bury(pid, &mut watch));
-            self.start_ordered(&mut watch);
-            // What has come has not overrun.
-            let drained = self.drain();
-            let next_limit = self.end_overrun();
-            let next_look = self.free_waiting(&mut watch);
-            let next_memory = self.end_outgrown();
-            let next_idle = self.dismiss_idle();
-            self.carry_out_orders(Some(&mut watch));
+            let (drained, next_limit) = self.tend(ended);
+            self.carry_out_orders();
             // Encoding drains, which may leave orders.
             let is_due = self.encode_next() || !self.orders.lock().is_empty();
             if self.has_closed() {
                 break;
             }
-            let tick = self.watch(drained).into_iter().chain(is_due.then_some(Duration::ZERO)).min();
-            let next = [tick, next_limit, next_look, next_memory, next_idle, watch.next_note()];
-            ended = self.sleep(next.into_iter().flatten().min());
+            ended = self.sleep(self.next_turn(drained, next_limit, is_due));
         }
+        self.teller.close();
         self.launcher.close();
         self.supervisor.store(0, SeqCst);
         self.has_ended();
     }
 
+    /// Goes on with its work on the supervising thread, of which a callback waits for a task, until `signal` is set.
+    pub(crate) fn supervise_until(&self, signal: &Signal, deadline: Option<Instant>) -> Option<Waited> {
+        let drive: Arc<dyn Drive> = Arc::new(Supervising(self.this.clone()));
+        signal.begin_to_drive(&drive);
+        let mut ended = Vec::new();
+        let waited = loop {
+            let (drained, next_limit) = self.tend(ended);
+            // Other callbacks have to wait for this one.
+            self.carry_out_judgements();
+            let is_due = self.encode_next() || next_judgement(&self.orders.lock()).is_some();
+            if signal.is_set() {
+                break Waited::Ready;
+            }
+            let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if rest == Some(Duration::ZERO) {
+                break Waited::TimedOut;
+            }
+            let next = self.next_turn(drained, next_limit, is_due);
+            // Who has ended is seen again, if this is the last turn.
+            ended = self.sleep(next.into_iter().chain(rest).min());
+        };
+        Some(signal.end_to_drive(waited))
+    }
+
+    /// Does what cannot wait; gives how many replies have come, and the time until something is to be looked at again.
+    fn tend(&self, ended: Vec<u32>) -> (usize, Option<Duration>) {
+        self.wake.quiet();
+        ended.into_iter().for_each(|pid| self.bury(pid));
+        self.start_ordered();
+        // Before the look that it asks for.
+        let next_told = self.teller.next_look();
+        // What has come has not overrun.
+        let drained = self.drain();
+        let next_limit = self.end_overrun();
+        let next_look = self.free_waiting();
+        let next_memory = self.end_outgrown();
+        let next_idle = self.dismiss_idle();
+        self.tend_teller();
+        // Told just now.
+        let next_told = next_told.filter(|rest| !rest.is_zero()).or_else(|| self.teller.next_look());
+        let next = [next_limit, next_look, next_memory, next_idle, next_told];
+        (drained, next.into_iter().flatten().min())
+    }
+
+    fn next_turn(&self, drained: usize, next: Option<Duration>, is_due: bool) -> Option<Duration> {
+        let tick = self.watch_doorbell(drained);
+        tick.into_iter().chain(next).chain(is_due.then_some(Duration::ZERO)).min()
+    }
+
     /// Decides who is rung for from now on; gives the time after which to look again, if somebody may not ring.
-    fn watch(&self, drained: usize) -> Option<Duration> {
+    fn watch_doorbell(&self, drained: usize) -> Option<Duration> {
         self.is_watching.store(false, SeqCst);
         // A leader rings when he leaves and sees that nobody watches.
         if self.is_led() {
@@ -163,10 +207,10 @@ impl ProcessPool {
             let mut crew = self.crew.lock();
             while crew.hire() {}
         }
-        self.start_ordered(&mut Watch::default());
+        self.start_ordered();
     }
 
-    fn start_ordered(&self, watch: &mut Watch) {
+    fn start_ordered(&self) {
         loop {
             let ordered = {
                 let crew = self.crew.lock();
@@ -180,12 +224,12 @@ impl ProcessPool {
                 None => return,
                 // There is nothing left for it to do.
                 Some((seat, _, true)) => drop(self.crew.lock().seats[seat].take()),
-                Some((seat, number, false)) => self.start_worker(seat, number, watch),
+                Some((seat, number, false)) => self.start_worker(seat, number),
             }
         }
     }
 
-    fn start_worker(&self, seat: usize, number: usize, watch: &mut Watch) {
+    fn start_worker(&self, seat: usize, number: usize) {
         let started = self.launcher.start(seat, number).and_then(|Started { pid, watch }| {
             let opened = ProcessHandle::open(pid);
             // One that has ended, and was waited for by somebody else, can be watched and need not be killed.
@@ -194,7 +238,8 @@ impl ProcessPool {
         });
         match started {
             Ok(process) => {
-                watch.refused_starts = 0;
+                self.watch.lock().refused_starts = 0;
+                self.tell_worker_started(number, process.pid);
                 let mut crew = self.crew.lock();
                 if let Some(worker) = &mut crew.seats[seat] {
                     worker.process = Some(process);
@@ -203,14 +248,18 @@ impl ProcessPool {
                     }
                 }
             }
-            Err(reason) => self.do_without(seat, &reason, watch),
+            Err(reason) => self.do_without(seat, &reason),
         }
     }
 
     /// A worker could not be started. If there are others, they come to what it would have done; in any case it is tried
     /// again, for a process may be had in a moment.
-    fn do_without(&self, seat: usize, reason: &str, watch: &mut Watch) {
-        watch.refused_starts += 1;
+    fn do_without(&self, seat: usize, reason: &str) {
+        let refused_starts = {
+            let mut watch = self.watch.lock();
+            watch.refused_starts += 1;
+            watch.refused_starts
+        };
         let (given_up, is_last_hope) = {
             let mut crew = self.crew.lock();
             let worker = crew.seats[seat].take();
@@ -218,7 +267,7 @@ impl ProcessPool {
             let is_alone = crew.workers().all(|worker| worker.process.is_none());
             let pause = if is_alone { PAUSE_ALONE } else { PAUSE };
             crew.hires_again = Some(Instant::now() + pause);
-            (requeue(&mut crew, calls.unwrap_or_default()), is_alone && watch.refused_starts >= FAILED_STARTS)
+            (requeue(&mut crew, calls.unwrap_or_default()), is_alone && refused_starts >= FAILED_STARTS)
         };
         self.give_up(given_up);
         if is_last_hope {
@@ -229,15 +278,10 @@ impl ProcessPool {
     // --- Deaths ------------------------------------------------------------------------------------------------------
 
     /// A worker's process has ended: what it was running has failed, what else it had goes to others.
-    fn bury(&self, pid: u32, watch: &mut Watch) {
+    fn bury(&self, pid: u32) {
         let exit = self.launcher.reap(pid);
+        self.crew.lock().hear_out(pid);
         self.drain();
-        if self.untold.load(SeqCst) > 0 {
-            // Before its last task is known to have failed.
-            // Without a look at limits, which are not for one that is dead.
-            self.carry_out_orders(None);
-            watch.look_at = Some(Instant::now() + notes::LOOK);
-        }
         // It may have died between its last word and the ring for it.
         self.shake();
         let Some(Remains { worker, lost, given_up, is_in_order }) = self.take_dead(pid) else { return };
@@ -245,18 +289,24 @@ impl ProcessPool {
         let peak_memory = worker.peak_memory.or(exit.peak_memory);
         let exit = Exit { peak_memory, ..exit };
         let death = Arc::new(Death { worker: worker.number, pid, exit, why });
+        let is_idle = matches!(worker.doom, None | Some(Doom::Dismissed)) && is_in_order && death.exit.code == 0;
+        self.tell_worker_ended(&death, is_idle);
         self.give_up(given_up);
-        if let Some(reason) = worker.unfit {
-            // Only now: what it had still to do at its end, to flush its logs say, is done.
-            self.break_down(&reason.into());
-        } else {
-            self.consider(&death, worker.doom.as_ref(), is_in_order, worker.is_ready, watch);
-        }
-        // Who sees that a task was lost sees that the pool is broken, if it is.
-        for call in lost {
+        let broken = match worker.unfit {
+            Some(reason) => Some(reason.into()),
+            None => self.consider(&death, worker.doom.as_ref(), is_in_order, worker.is_ready),
+        };
+        let fail = |call: Call| {
             let failure = failure_of(&call, worker.doom.as_ref(), &death, self.memory_limit);
-            self.end_or_judge(call, Ending::Failed(failure));
-            self.settling.fetch_sub(1, SeqCst);
+            (call, Ending::Failed(failure))
+        };
+        let calls: Vec<_> = lost.into_iter().map(fail).collect();
+        if !worker.early.is_empty() {
+            self.put_behind(&worker.untold, Entry::Settle(worker.early));
+        }
+        if broken.is_some() || !calls.is_empty() {
+            // After what it has told: what it had still to do at its end, to flush its logs say, is done too.
+            self.put_behind(&worker.untold, Entry::Lose(Lost { broken, calls }));
         }
     }
 
@@ -284,11 +334,12 @@ impl ProcessPool {
         Some(Remains { worker, lost, given_up, is_in_order })
     }
 
-    /// Whether the pool can go on after this death.
-    fn consider(&self, death: &Death, doom: Option<&Doom>, is_in_order: bool, is_ready: bool, watch: &mut Watch) {
+    /// Why the pool cannot go on after this death, if it cannot.
+    fn consider(&self, death: &Death, doom: Option<&Doom>, is_in_order: bool, is_ready: bool) -> Option<Arc<str>> {
         let readied = self.crew.lock().readied;
+        let mut watch = self.watch.lock();
         if readied > watch.readied {
-            *watch = Watch { readied, looked: watch.looked, look_at: watch.look_at, ..Watch::default() };
+            *watch = Watch { readied, looked: watch.looked, ..Watch::default() };
         }
         // One that needs more memory than it may have before it is ready needs it each time.
         let code = match doom {
@@ -297,9 +348,11 @@ impl ProcessPool {
             None => Some(death.exit.code),
         };
         if !is_ready && code.is_some_and(|code| watch.has_failed(code)) {
-            self.break_down(&format!("worker processes die before they are ready: {}", death.how()).into());
+            Some(format!("worker processes die before they are ready: {}", death.how()).into())
         } else if self.breaks_at_death && !is_in_order && doom.is_none() {
-            self.break_down(&BROKEN.into());
+            Some(BROKEN.into())
+        } else {
+            None
         }
     }
 
@@ -337,8 +390,9 @@ impl ProcessPool {
     }
 
     /// Frees what lies behind long tasks; gives the time until the next look while there are tasks.
-    fn free_waiting(&self, watch: &mut Watch) -> Option<Duration> {
+    fn free_waiting(&self) -> Option<Duration> {
         let mut crew = self.crew.lock();
+        let mut watch = self.watch.lock();
         if crew.outstanding() == 0 {
             // Nothing lies behind anything: else each look would have the next one follow at once.
             crew.has_behind = false;
@@ -362,53 +416,32 @@ impl ProcessPool {
         Some(pause.filter(|pause| !pause.is_zero()).map_or(look, |pause| look.min(pause)))
     }
 
-    /// With a watch, limits and starts are seen to between the notes of workers.
-    fn carry_out_orders(&self, mut watch: Option<&mut Watch>) {
-        let mut tended = Instant::now();
+    fn carry_out_orders(&self) {
+        // One by one: what is not carried out yet is seen by a callback that waits.
+        while let Some(order) = self.next_order() {
+            match order {
+                Order::Call(callback) => future::call(callback),
+                Order::Judge(call, ending) => self.judge(call, ending),
+            }
+        }
+    }
+
+    fn next_order(&self) -> Option<Order> {
+        self.orders.lock().pop_front()
+    }
+
+    fn carry_out_judgements(&self) {
         loop {
-            let orders = std::mem::take(&mut *self.orders.lock());
-            if orders.is_empty() {
-                return;
-            }
-            for order in orders {
-                match order {
-                    Order::Call(callback) => future::call(callback),
-                    Order::Judge(call, ending) => self.judge(call, ending),
-                    Order::Tell(notes) => {
-                        self.hear(notes, watch.as_deref_mut(), &mut tended);
-                        self.untold.fetch_sub(1, SeqCst);
-                    }
-                    Order::Settle(came) => self.settle(came),
-                }
+            let order = {
+                let mut orders = self.orders.lock();
+                let next = next_judgement(&orders);
+                next.and_then(|at| orders.remove(at))
+            };
+            match order {
+                Some(Order::Judge(call, ending)) => self.judge(call, ending),
+                _ => return,
             }
         }
-    }
-
-    /// Tells notes in slices, for the handlers are the user's, and may take their time.
-    fn hear(&self, notes: Vec<Note>, mut watch: Option<&mut Watch>, tended: &mut Instant) {
-        let mut most = MOST_NOTES / 8;
-        let mut rest = notes.into_iter();
-        while rest.len() > 0 {
-            let begun = Instant::now();
-            self.launcher.hear(rest.by_ref().take(most).collect());
-            most = if begun.elapsed() > SLICE / 2 { (most / 2).max(1) } else { (most * 2).min(MOST_NOTES) };
-            if let Some(watch) = watch.as_deref_mut() {
-                watch.look_at = Some(Instant::now() + notes::LOOK);
-                if tended.elapsed() >= SLICE {
-                    self.tend(watch);
-                    *tended = Instant::now();
-                }
-            }
-        }
-    }
-
-    /// What cannot wait for slow handlers. Nothing is buried here, for that comes after what the dead have told.
-    fn tend(&self, watch: &mut Watch) {
-        // What has come has not overrun; it is told after what is being told.
-        self.drain();
-        let _ = self.end_overrun();
-        let _ = self.end_outgrown();
-        self.start_ordered(watch);
     }
 
     fn judge(&self, mut call: Call, ending: Ending) {
@@ -416,6 +449,8 @@ impl ProcessPool {
         let mut crew = self.crew.lock();
         if wants_more && !matches!(crew.phase, Phase::Broken(_)) && !crew.gives_up {
             call.attempts += 1;
+            self.tell_retried(&call, &ending);
+            call.ran = None;
             call.of.waits_again(call.index);
             crew.counts.retried += 1;
             crew.aside -= 1;
@@ -491,8 +526,12 @@ impl ProcessPool {
             return false;
         }
         crew.dismiss_all();
-        crew.workers().count() == 0 && self.orders.lock().is_empty()
+        crew.workers().count() == 0 && self.orders.lock().is_empty() && self.teller.is_idle()
     }
+}
+
+fn next_judgement(orders: &VecDeque<Order>) -> Option<usize> {
+    orders.iter().position(|order| matches!(order, Order::Judge(..)))
 }
 
 /// The standard library's words.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::link::Reply;
 use super::remote::{Ending, Parcel, Remote};
 use crate::error::Failure;
-use crate::events::EventKind;
+use crate::events::Name;
 use crate::future::{Cancel, Notices};
 use crate::task::{CAME, Job, Options, Task, WAITING, WITHDRAWN};
 
@@ -23,6 +23,12 @@ pub trait SendJob: Job {
 
     /// Whether a reply of this kind is an error.
     fn is_failure(kind: u16) -> bool;
+
+    /// What a reply that is an error says, in a line, for those who listen to [events](crate::events).
+    fn describe(reply: &Reply) -> Option<Arc<str>> {
+        let _ = reply;
+        None
+    }
 }
 
 impl<J: SendJob> Task<J> {
@@ -79,7 +85,6 @@ impl<J: SendJob> Remote for Task<J> {
 
     fn waits_again(&self, _index: usize) {
         self.claim.store(WAITING, Relaxed);
-        self.emit(EventKind::Retried, None);
     }
 
     fn cancel(&self, _index: usize) -> Option<Notices> {
@@ -101,14 +106,15 @@ impl<J: SendJob> Remote for Task<J> {
 
     fn end(&self, _index: usize, ending: Ending) -> Notices {
         drop(self.take_job());
-        let failed = self.is_failure(&ending);
-        let kind = match &ending {
-            Ending::Failed(Failure::Overran { .. }) => EventKind::TimedOut,
-            _ => EventKind::Ended { failed },
-        };
-        let notices = self.cell.finish(Self::outcome_of(ending)).unwrap_or_default();
-        self.emit(kind, None);
-        notices
+        self.cell.finish(Self::outcome_of(ending)).unwrap_or_default()
+    }
+
+    fn name(&self) -> Option<Name> {
+        Self::name(self)
+    }
+
+    fn describe(&self, ending: &Ending) -> Option<Arc<str>> {
+        if let Ending::Reply(reply) = ending { J::describe(reply) } else { None }
     }
 
     fn is_failure(&self, ending: &Ending) -> bool {

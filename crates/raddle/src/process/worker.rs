@@ -14,7 +14,7 @@ use super::link::{ANNOUNCEMENT, DEFINE, DROPS, FORGET, KEEPS, NOTE, READY, STOP,
 use super::mapping::{Mapping, Part, SharedBell};
 use super::notes::Notes;
 use super::ring::{Consumer, Corrupt, Header, Incoming, Outgoing, Producer};
-use super::seat::{Seat, program_bell, program_core};
+use super::seat::{Listened, Seat, program_bell, program_core};
 use crate::os;
 use crate::signal::AdaptiveSpin;
 
@@ -90,6 +90,7 @@ pub fn serve(mapping: &Mapping, seat: usize, handler: &mut dyn Handler) -> Resul
         spin: AdaptiveSpin::new(),
         aside: Aside::new(),
         told: Notes::new(seat.notes.clone(), program_bell(mapping)),
+        listened: Listened::new(mapping),
         seat,
     };
     handler.connect(worker.told.clone());
@@ -123,6 +124,7 @@ struct Worker {
     spin: AdaptiveSpin,
     aside: Aside,
     told: Notes,
+    listened: Listened,
 }
 
 impl fmt::Debug for Worker {
@@ -173,7 +175,8 @@ impl Worker {
         if !self.seat.claims.try_begin(place, id) {
             return Ok(());
         }
-        self.seat.note_begun(Some(os::monotonic_nanoseconds()));
+        let began = os::monotonic_nanoseconds();
+        self.seat.note_begun(Some(began));
         self.told.runs(id);
         let mut payload = Vec::new();
         let generation = os::fork_generation();
@@ -181,6 +184,9 @@ impl Worker {
         if os::fork_generation() != generation {
             // There are two now, and only one seat: that of the parent.
             os::exit_at_once(0);
+        }
+        if self.listened.is_on() {
+            self.seat.note_ran(place, began, os::monotonic_nanoseconds());
         }
         self.seat.note_begun(None);
         // Before the reply, for with that the program lets go of what the task was sent.

@@ -90,8 +90,13 @@ impl Awaited for ReentrantCore {
 }
 
 /// Waits until the lock is taken, or `deadline` has passed (`false`).
-fn wait(raw: &RawLock, deadline: Option<Instant>, core: impl Fn() -> Arc<dyn Awaited>) -> Result<bool, LockError> {
-    let attempt: Attempt<'_> = raw.attempt(ThreadNumber::current());
+fn wait(
+    raw: &RawLock,
+    label: &Label,
+    deadline: Option<Instant>,
+    core: impl Fn() -> Arc<dyn Awaited>,
+) -> Result<bool, LockError> {
+    let attempt: Attempt<'_> = raw.attempt(ThreadNumber::current()).called(label.name.as_deref());
     loop {
         match attempt.wait(deadline, deadline.is_none().then_some(&core)) {
             Woken::Acquired => return Ok(true),
@@ -162,7 +167,7 @@ impl<T: ?Sized> Lock<T> {
     pub fn acquire(&self) -> Result<Guard<'_, T>, LockError> {
         let place = Location::caller();
         if self.core.raw.try_acquire(ThreadNumber::current())
-            || wait(&self.core.raw, None, || Arc::clone(&self.core) as _)?
+            || wait(&self.core.raw, &self.core.label, None, || Arc::clone(&self.core) as _)?
         {
             self.core.label.note(place);
         }
@@ -183,7 +188,8 @@ impl<T: ?Sized> Lock<T> {
     pub fn acquire_timeout(&self, timeout: Duration) -> Option<Guard<'_, T>> {
         let place = Location::caller();
         let is_taken = self.core.raw.try_acquire(ThreadNumber::current())
-            || wait(&self.core.raw, deadline_after(timeout), || Arc::clone(&self.core) as _).unwrap_or(false);
+            || wait(&self.core.raw, &self.core.label, deadline_after(timeout), || Arc::clone(&self.core) as _)
+                .unwrap_or(false);
         is_taken.then(|| {
             self.core.label.note(place);
             self.guard()
@@ -292,7 +298,7 @@ impl<T: ?Sized> RLock<T> {
         let place = Location::caller();
         let (raw, me) = (&self.core.raw, ThreadNumber::current());
         if !raw.try_acquire(me) {
-            wait(raw.raw(), None, || Arc::clone(&self.core) as _)?;
+            wait(raw.raw(), &self.core.label, None, || Arc::clone(&self.core) as _)?;
             raw.set_depth(1);
         }
         if raw.depth(me) == 1 {

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64 as PlainU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::events::{self, LockWait, Name};
 use crate::mutant::{Mutant, is_mutant};
 use crate::primitives::{AtomicU64, Ordering};
 use crate::signal::{AdaptiveSpin, Waited};
@@ -212,7 +213,8 @@ impl RawLock {
 
     /// Begins to wait for the lock, which the calling thread `me` has just failed to take.
     pub fn attempt(&self, me: ThreadNumber) -> Attempt<'_> {
-        Attempt { lock: self, sleeper: Arc::new(Sleeper::new(me)) }
+        let holder = if events::is_listening() { self.holder() } else { None };
+        Attempt { lock: self, sleeper: Arc::new(Sleeper::new(me)), holder, name: None }
     }
 
     /// The figures of this moment.
@@ -259,14 +261,37 @@ impl Tally {
 pub struct Attempt<'a> {
     lock: &'a RawLock,
     sleeper: Arc<Sleeper>,
+    /// Who held it at first, and what it is called, if somebody listens.
+    holder: Option<ThreadNumber>,
+    name: Option<Name>,
 }
 
 impl Attempt<'_> {
+    /// Says what the lock is called, for those who listen to [events].
+    #[must_use]
+    pub fn called(mut self, name: Option<&str>) -> Self {
+        if events::is_listening() {
+            self.name = name.map(Name::of);
+        }
+        self
+    }
+
+    /// It has the lock at last.
+    fn count(&self) {
+        self.lock.tally.count_wait(self.sleeper.since.elapsed());
+        events::emit_wait(|| LockWait {
+            lock: self.name,
+            holder: self.holder,
+            since: self.sleeper.since,
+            until: Instant::now(),
+        });
+    }
+
     /// Tries once more to take the lock.
     pub fn try_acquire(&self) -> bool {
         let is_taken = self.lock.try_acquire(self.sleeper.thread);
         if is_taken {
-            self.lock.tally.count_wait(self.sleeper.since.elapsed());
+            self.count();
         }
         is_taken
     }
@@ -325,7 +350,7 @@ impl Attempt<'_> {
         match waits.leave_queue(lock.key(), sleeper) {
             Left::Handed => {
                 lock.tally.count();
-                lock.tally.count_wait(sleeper.since.elapsed());
+                self.count();
                 Woken::Acquired
             }
             // The call must not be lost: it may be the only one for those who still sleep.

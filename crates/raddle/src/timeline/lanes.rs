@@ -1,0 +1,126 @@
+//! Who is recorded: threads by their numbers, worker processes by their executor and number.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::os;
+use crate::waits::ThreadNumber;
+
+/// A thread or a process while it is recorded.
+#[derive(Debug)]
+pub(super) struct LiveLane {
+    pub(super) index: usize,
+    /// The thread, if it is one of the program's.
+    pub(super) thread: Option<ThreadNumber>,
+    pub(super) tid: u32,
+    pub(super) pid: Option<u32>,
+    pub(super) thread_name: Option<String>,
+    /// Whether it has run a task, and for whom: then the executor and the number of the worker, plus one (0: none).
+    pub(super) has_run: AtomicBool,
+    pub(super) executor: AtomicU64,
+    pub(super) worker: AtomicU64,
+    /// Whether it runs a task now.
+    pub(super) is_running: AtomicBool,
+}
+
+impl LiveLane {
+    /// It begins with a task.
+    pub(super) fn begins(&self, executor: u64, worker: Option<usize>) {
+        if !self.has_run.load(Relaxed) {
+            self.executor.store(executor, Relaxed);
+            self.worker.store(worker.map_or(0, |worker| worker as u64 + 1), Relaxed);
+            self.has_run.store(true, Relaxed);
+        }
+        self.is_running.store(true, Relaxed);
+    }
+
+    pub(super) fn ends(&self) {
+        self.is_running.store(false, Relaxed);
+    }
+
+    pub(super) fn worker(&self) -> Option<u64> {
+        self.worker.load(Relaxed).checked_sub(1)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    all: Vec<Arc<LiveLane>>,
+    threads: HashMap<ThreadNumber, usize>,
+    workers: HashMap<(u64, usize), usize>,
+}
+
+/// The lanes of one recording.
+#[derive(Debug, Default)]
+pub(super) struct Lanes(Mutex<Known>);
+
+impl Lanes {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn of_this_thread(&self) -> Arc<LiveLane> {
+        let thread = ThreadNumber::current();
+        let mut known = self.lock();
+        if let Some(index) = known.threads.get(&thread) {
+            return Arc::clone(&known.all[*index]);
+        }
+        let name = std::thread::current().name().map(Into::into);
+        let lane = known.add(Some(thread), os::thread_id(), None, name);
+        known.threads.insert(thread, lane.index);
+        lane
+    }
+
+    pub(super) fn of_worker(&self, executor: u64, worker: usize, pid: u32) -> Arc<LiveLane> {
+        let mut known = self.lock();
+        if let Some(index) = known.workers.get(&(executor, worker)) {
+            return Arc::clone(&known.all[*index]);
+        }
+        let lane = known.add(None, pid, Some(pid), None);
+        lane.executor.store(executor, Relaxed);
+        lane.worker.store(worker as u64 + 1, Relaxed);
+        known.workers.insert((executor, worker), lane.index);
+        lane
+    }
+
+    pub(super) fn of_thread(&self, thread: ThreadNumber) -> Option<usize> {
+        self.lock().threads.get(&thread).copied()
+    }
+
+    /// The threads that run a task now.
+    pub(super) fn running_threads(&self, into: &mut Vec<(usize, u32)>) {
+        into.clear();
+        let known = self.lock();
+        let running = known.all.iter().filter(|lane| lane.thread.is_some() && lane.is_running.load(Relaxed));
+        into.extend(running.map(|lane| (lane.index, lane.tid)));
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<LiveLane>> {
+        self.lock().all.clone()
+    }
+}
+
+impl Known {
+    fn add(
+        &mut self,
+        thread: Option<ThreadNumber>,
+        tid: u32,
+        pid: Option<u32>,
+        thread_name: Option<String>,
+    ) -> Arc<LiveLane> {
+        let lane = Arc::new(LiveLane {
+            index: self.all.len(),
+            thread,
+            tid,
+            pid,
+            thread_name,
+            has_run: AtomicBool::new(false),
+            executor: AtomicU64::new(0),
+            worker: AtomicU64::new(0),
+            is_running: AtomicBool::new(false),
+        });
+        self.all.push(Arc::clone(&lane));
+        lane
+    }
+}
