@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 5
 
-os.register_at_fork(before=_native.pin_views)
+os.register_at_fork(before=_native.pin_views, after_in_parent=_native.note_forked)
 
 
 # --- Pickling --------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def share(value: T) -> Shared[T]:
     Only the buffers of arrays are the same memory for all; other objects, such as strings and
     dicts, are made anew for each task, and so is all that is in an object of a class that only the
     program itself has. What is small, or does not fit into the arena, is sent with each task. What
-    is shared when the program forks keeps its memory until the program ends.
+    is shared when the program forks keeps its memory until those children have ended.
 
     Examples
     --------

@@ -91,7 +91,7 @@ mod _native {
     #[pymodule_export]
     use crate::process_map::ProcessMapIterator;
     #[pymodule_export]
-    use crate::segment_buffer::{arena_usage, limit_arena, pin_views};
+    use crate::segment_buffer::{arena_usage, limit_arena, note_forked, pin_views};
     #[pymodule_export]
     use crate::serve::{serve, tell};
     #[pymodule_export]

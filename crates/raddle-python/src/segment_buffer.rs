@@ -2,7 +2,7 @@
 //!
 //! Invariant: a segment is not used anew while there is a view of it: in the program a view holds its segment; of a worker's
 //! views the program is told which are left when a task has ended, and when they are gone. A child of a fork has the views of
-//! its parent and tells nobody: what can be seen at a fork is never used anew.
+//! its parent and tells nobody: what can be seen at a fork is not used anew until that child is gone.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 
 use raddle::os::fork_generation;
 use raddle::process::arena::{Arena, Segment, View};
+use raddle::process::pins::Pins;
 use raddle::process::worker::Holdings;
 
 use crate::draft_buffer::freeze_drafts;
@@ -145,6 +146,8 @@ struct Views {
     seen: HashMap<u64, Viewed>,
     /// Those of which the program knows that there were views, and of which there are none any more.
     gone: Vec<u64>,
+    /// Those of which children of forks have views too.
+    pins: Pins<u64>,
 }
 
 #[derive(Default)]
@@ -152,8 +155,8 @@ struct Viewed {
     count: usize,
     /// The program knows.
     is_told: bool,
-    /// There was a fork: it is never used anew.
-    is_pinned: bool,
+    /// So many forks have children that may look at it.
+    pins: usize,
 }
 
 static VIEWS: Mutex<Option<Views>> = Mutex::new(None);
@@ -190,11 +193,27 @@ impl Locked {
         let views = self.get();
         let Some(viewed) = views.seen.get_mut(&place) else { return };
         viewed.count -= 1;
-        if viewed.count > 0 || viewed.is_pinned {
+        views.forget_unseen(place);
+    }
+}
+
+impl Views {
+    /// Of what nobody has a view any more the program is told.
+    fn forget_unseen(&mut self, place: u64) {
+        if self.seen.get(&place).is_none_or(|viewed| viewed.count > 0 || viewed.pins > 0) {
             return;
         }
-        if views.seen.remove(&place).is_some_and(|viewed| viewed.is_told) {
-            views.gone.push(place);
+        if self.seen.remove(&place).is_some_and(|viewed| viewed.is_told) {
+            self.gone.push(place);
+        }
+    }
+    /// Of what children of forks had, that are gone.
+    fn unpin(&mut self) {
+        for place in self.pins.take_released() {
+            if let Some(viewed) = self.seen.get_mut(&place) {
+                viewed.pins -= 1;
+            }
+            self.forget_unseen(place);
         }
     }
 }
@@ -203,6 +222,9 @@ impl Locked {
 pub(crate) fn holdings() -> Holdings {
     let mut locked = views();
     let views = locked.get();
+    if !views.pins.is_empty() {
+        views.unpin();
+    }
     let mut holdings = Holdings { kept: Vec::new(), dropped: std::mem::take(&mut views.gone) };
     for (offset, viewed) in &mut views.seen {
         if !std::mem::replace(&mut viewed.is_told, true) {
@@ -212,14 +234,23 @@ pub(crate) fn holdings() -> Holdings {
     holdings
 }
 
-/// Has what can be seen in the arena stay as it is for ever: called before a fork, whose child sees it too.
+/// Has what can be seen in the arena stay as it is: called before a fork, whose child sees it too.
 #[pyfunction]
 pub(crate) fn pin_views() {
     freeze_drafts();
     Arena::pin_results_of_process();
-    for viewed in views().get().seen.values_mut() {
-        viewed.is_pinned = true;
-    }
+    let mut locked = views();
+    let views = locked.get();
+    views.unpin();
+    views.seen.values_mut().for_each(|viewed| viewed.pins += 1);
+    views.pins.pin(views.seen.keys().copied().collect());
+}
+
+/// Called after a fork, in the parent: from now on it can be known when the child is gone.
+#[pyfunction]
+pub(crate) fn note_forked() {
+    Arena::note_forked();
+    views().get().pins.note_forked();
 }
 
 /// Bytes of this process's arena that are in use, and those kept for what comes.

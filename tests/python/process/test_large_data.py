@@ -355,6 +355,50 @@ def test_a_forked_child_has_the_results_as_they_were(tmp_path):
     assert done.stdout == f"[{4.0 * COUNT}, {5.0 * COUNT}] {4.0 * COUNT + 96}\n"
 
 
+FORKED_AND_GONE = """
+import os, numpy, raddle
+import large_tasks as tasks
+from process_holdings import arena_in_use
+
+with raddle.ProcessPoolExecutor(1) as pool:
+    result = pool.submit(tasks.make, 4).result()
+    mine = raddle.asarray(result)
+    ready, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # Even one that closes all it has.
+        os.dup2(ready, 0)
+        os.closerange(3, 1000)
+        os.read(0, 1)
+        os._exit(0 if result.sum() == mine.sum() == 4 * len(mine) else 1)
+    del result, mine
+    print(arena_in_use() >= 2 * tasks.LARGE)
+    pool.submit(tasks.total, numpy.full(tasks.LARGE // 8, 9.0)).result()
+    os.write(go, b"x")
+    print(os.waitpid(child, 0)[1], arena_in_use())
+"""
+
+
+def test_when_a_forked_child_is_gone_the_memory_is_free(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(FORKED_AND_GONE)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, env=environment
+    )
+    assert (done.stdout, done.stderr) == ("True\n0 0\n", "")
+
+
+def test_when_a_child_that_a_task_forked_is_gone_the_memory_is_free(make_default):
+    pool = make_default(1)
+    before = arena_in_use()
+    assert pool.submit(tasks.wait_for_a_child, numpy.ones(COUNT)).result() == COUNT
+    # The worker tells with the next reply.
+    for _ in range(2):
+        assert pool.submit(tasks.identity, 1).result() == 1
+    assert arena_in_use() == before
+
+
 def test_a_child_that_a_task_forks_has_the_argument_as_it_was():
     gate_in, go = os.pipe()
     out, gate_out = os.pipe()

@@ -101,7 +101,7 @@ def test_a_worker_that_keeps_it_has_it_as_it_was(make_default):
 def test_pools_started_in_other_ways_see_it(method, pools):
     context = multiprocessing.get_context(method)
     pools.append(raddle.ProcessPoolExecutor(1, mp_context=context))
-    # What is there when the program forks stays for ever: so nothing is yet.
+    # What is there when the program forks stays while the worker does: so nothing is yet.
     assert pools[-1].submit(tasks.identity, 1).result() == 1
     shared = raddle.share(numpy.ones(COUNT))
     assert pools[-1].submit(tasks.total, shared).result() == COUNT

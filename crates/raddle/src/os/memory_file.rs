@@ -223,6 +223,47 @@ impl Drop for Mapped {
     }
 }
 
+/// Knows whether a child of a fork is still there: a page that everybody has who was forked while it was mapped, and nobody after
+/// an `exec` or the end. Unlike a descriptor it cannot be closed by a program that closes all it has.
+#[derive(Debug)]
+pub(crate) struct ForkWitness {
+    file: OwnedFd,
+    /// Around the fork.
+    page: Option<Mapped>,
+}
+
+impl ForkWitness {
+    pub(crate) fn new() -> io::Result<Self> {
+        let file = fs::memfd_create("raddle-fork", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        fs::ftruncate(&file, rustix::param::page_size() as u64)?;
+        let mut witness = Self { file, page: None };
+        witness.open()?;
+        Ok(witness)
+    }
+
+    /// Before a fork: its child is one of those that are waited for.
+    pub(crate) fn open(&mut self) -> io::Result<()> {
+        let bytes = rustix::param::page_size();
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses the place, so nothing else is unmapped; the length is not 0.
+        let start = unsafe { mm::mmap(std::ptr::null_mut(), bytes, protection, MapFlags::SHARED, &self.file, 0)? };
+        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("the system maps nothing at null"))?;
+        self.page = Some(Mapped { start, bytes, there: 0 });
+        Ok(())
+    }
+
+    /// After the fork, in the parent.
+    pub(crate) fn close(&mut self) {
+        self.page = None;
+    }
+
+    /// Whether all children are gone. They are there as long as the system does not say so.
+    pub(crate) fn is_alone(&self) -> bool {
+        // A file that somebody has mapped to write to it cannot be sealed against that.
+        self.page.is_none() && fs::fcntl_add_seals(&self.file, SealFlags::WRITE).is_ok()
+    }
+}
+
 /// How much memory this process may use: what the machine has, or less if a control group says so.
 pub(crate) fn memory_allowed() -> u64 {
     let system = rustix::system::sysinfo();

@@ -13,7 +13,7 @@ use linux as system;
 compile_error!("raddle runs on Linux; another system needs a file beside crates/raddle/src/os/linux.rs");
 
 #[cfg(not(loom))]
-pub(crate) use memory_file::{Access, Mapped, MemoryFile, memory_allowed};
+pub(crate) use memory_file::{Access, ForkWitness, Mapped, MemoryFile, memory_allowed};
 #[cfg(not(loom))]
 pub(crate) use system::{
     EventFd, ProcessHandle, SharedMemory, current_core, die_with_parent, exit_at_once, futex_wait, futex_wake_one,

@@ -26,6 +26,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 
+use super::pins::Pins;
 use crate::os::{self, Access, Mapped, MemoryFile};
 use crate::primitives::Mutex;
 
@@ -48,6 +49,8 @@ pub struct Arena {
     generation: u32,
     limit: AtomicU64,
     state: Mutex<State>,
+    /// What children of forks have too.
+    pins: Mutex<Pins<Arc<Held>>>,
     this: Weak<Self>,
 }
 
@@ -97,6 +100,7 @@ impl Arena {
             generation: os::fork_generation(),
             limit: AtomicU64::new(limit),
             state: Mutex::new(State::default()),
+            pins: Mutex::new(Pins::new()),
             this: this.clone(),
         }))
     }
@@ -116,14 +120,32 @@ impl Arena {
         }
     }
 
-    /// Has all results that there are in the arena of this process stay as they are for ever: it is going to be forked, and
-    /// the child has them too. Their memory is lost when nobody has them any more.
+    /// Has all results that there are in the arena of this process stay as they are while a child has them too: it is going to
+    /// be forked.
     pub fn pin_results_of_process() {
+        let Some(arena) = Self::that_is_there() else { return };
+        drop(arena.take_released());
+        let live: Vec<_> = arena.state.lock().live.values().filter_map(Weak::upgrade).collect();
+        let (results, others): (Vec<_>, Vec<_>) = live.into_iter().partition(|held| held.is_result.load(Relaxed));
+        arena.pins.lock().pin(results);
+        drop(others);
+    }
+
+    /// It has been forked.
+    pub fn note_forked() {
+        if let Some(arena) = Self::that_is_there() {
+            arena.pins.lock().note_forked();
+        }
+    }
+
+    fn that_is_there() -> Option<Arc<Self>> {
         let generation = os::fork_generation();
         let current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((_, Some(arena))) = current.as_ref().filter(|(made_in, _)| *made_in == generation) else { return };
-        let live: Vec<_> = arena.state.lock().live.values().filter_map(Weak::upgrade).collect();
-        live.into_iter().filter(|held| held.is_result.load(Relaxed)).for_each(std::mem::forget);
+        current.as_ref().filter(|(made_in, _)| *made_in == generation)?.1.clone()
+    }
+
+    fn take_released(&self) -> Vec<Arc<Held>> {
+        self.pins.lock().take_released()
     }
 
     /// What a worker has to be given.
@@ -143,6 +165,7 @@ impl Arena {
 
     /// Bytes in use, and bytes kept for segments to come.
     pub fn usage(&self) -> (u64, u64) {
+        drop(self.take_released());
         let state = self.state.lock();
         (state.live_bytes, state.warm_bytes)
     }
@@ -150,6 +173,15 @@ impl Arena {
     /// A segment for so many bytes, which are the caller's to write; `None` if that is more than there may be.
     pub fn try_take(&self, bytes: u64) -> Option<Segment> {
         let size = size_for(bytes)?;
+        self.try_take_size(size).or_else(|| {
+            let released = self.take_released();
+            let is_something_free = !released.is_empty();
+            drop(released);
+            is_something_free.then(|| self.try_take_size(size)).flatten()
+        })
+    }
+
+    fn try_take_size(&self, size: u64) -> Option<Segment> {
         let arena = self.this.upgrade()?;
         let mut state = self.state.lock();
         let limit = self.limit();
@@ -180,8 +212,9 @@ impl Arena {
         state.live.get(&offset)?.upgrade().map(Segment)
     }
 
-    /// Gives back the memory that is kept for segments to come.
+    /// Gives back the memory that is kept for segments to come, and what was there only for children of forks that are gone.
     pub fn trim(&self) {
+        drop(self.take_released());
         self.cool(&mut self.state.lock(), 0);
     }
 
@@ -572,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pinned_is_never_given_out_again() {
+    fn what_is_pinned_is_not_given_out_while_a_child_may_look_at_it() {
         let arena = Arena::of_process().expect("the system gives memory");
         let (result, argument) = (arena.try_take(MB).expect("room"), arena.try_take(MB).expect("room"));
         result.mark_as_result();
@@ -580,6 +613,9 @@ mod tests {
         Arena::pin_results_of_process();
         drop((result, argument));
         assert!(arena.find(kept).is_some() && arena.find(freed).is_none());
+        Arena::note_forked();
+        arena.trim();
+        assert!(arena.find(kept).is_none(), "there is no child");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub mod notes;
 #[cfg(not(loom))]
 mod pace;
 #[cfg(not(loom))]
+pub mod pins;
+#[cfg(not(loom))]
 pub mod pool;
 #[cfg(not(loom))]
 pub mod remote;
