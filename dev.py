@@ -317,10 +317,21 @@ def lint(env: Environment, more: list[str]) -> None:
     env.run("cargo", "doc", *crates, "--no-deps", RUSTDOCFLAGS="-D warnings")
     check_engine_is_plain_rust()
     # All of `cargo publish --dry-run` that needs no registry: packages are made, unpacked, built.
+    forget_unpacked_crates()
     env.run("cargo", "package", *crates, "--allow-dirty", "--offline", "--quiet")
     env.run(env.python, "-m", "ruff", "check", *(more or ["."]))
     env.run(env.python, "-m", "ruff", "format", "--check", *(more or ["."]))
     env.run(env.python, "-m", "mypy")
+
+
+def forget_unpacked_crates() -> None:
+    """Have `cargo package` build raddle-fetch with the raddle of now.
+
+    It unpacks that from a registry for the moment, and would keep it by the folder's name alone.
+    """
+    home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+    for folder in home.glob("registry/src/-*/raddle-[0-9]*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_engine_is_plain_rust() -> None:
