@@ -56,6 +56,7 @@ mod supervisor;
 pub mod task;
 #[cfg(not(loom))]
 mod teller;
+#[cfg(not(loom))]
 mod told;
 #[cfg(not(loom))]
 pub mod worker;
