@@ -35,8 +35,11 @@ class Watcher:
         self._before = surroundings(self._reached)
 
     def look(self) -> str | None:
-        """Return what has changed since the last look; None if nothing has."""
-        after = surroundings(self._reached)
-        changed = change(self._before, after)
-        self._before = after
-        return None if changed is None else f"it was seen to change its {changed} in a process"
+        """Return what has changed; None if nothing has.
+
+        After a change nothing is to be called here: chunks of earlier items may come after it.
+        """
+        changed = change(self._before, surroundings(self._reached))
+        if changed is not None:
+            self.difference = f"it was seen to change its {changed} in a process"
+        return self.difference

@@ -140,8 +140,9 @@ class Workers(_native.MapLoop):
         # What was called here in place of a worker was not measured.
         if count and done.wall > 0:
             self._choice.observe(count, done.wall, done.busy)
-        if self._is_auto and self._error is None and chunk.runner is self._runner:
-            self._look_again(count)
+        runner = self._runner
+        if self._is_auto and self._error is None and runner is not None and chunk.runner is runner:
+            self._look_again(runner, count)
 
     def _fail(self, error: BaseException, item: tuple[Any, ...] | None, index: int) -> None:
         """End the map with this error of an item, after the results before it."""
@@ -157,7 +158,7 @@ class Workers(_native.MapLoop):
                     later.future.cancel()
                 self._pending.remove(later)
 
-    def _look_again(self, count: int) -> None:
+    def _look_again(self, runner: Runner, count: int) -> None:
         now = time.perf_counter()
         if self._pace is None:
             self._pace, self._decided = (now, 0), now
@@ -167,7 +168,7 @@ class Workers(_native.MapLoop):
         if now - self._decided < _DECIDED or self._has_ended:
             return
         self._decided = now
-        if now - since > 0.1 and items + count > 2 * self._runner.workers:  # type: ignore[union-attr]
+        if now - since > 0.1 and items + count > 2 * runner.workers:
             self._choice.observe_pace(items + count, now - since)
             self._pace = now, 0
         self._decide()

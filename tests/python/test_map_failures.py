@@ -9,6 +9,7 @@ import pytest
 
 import raddle
 from raddle import TaskTimeout, UnpicklingFailed, WorkerDied
+from raddle._map_watcher import Watcher
 
 
 def give_lock(number):
@@ -287,3 +288,18 @@ def test_advice_on_a_function_of_several_arguments_says_what_to_give():
 
 def two(a, b):
     return a + b
+
+
+def test_a_worker_that_has_seen_a_change_calls_nothing_more():
+    changed: list[int] = []
+
+    def work(number):
+        return len(changed)
+
+    watcher = Watcher(work, {})
+    assert watcher.look() is None
+    changed.append(1)
+    assert "it was seen to change its closure variable 'changed'" in str(watcher.look())
+    assert watcher.difference is not None
+    changed.clear()
+    assert watcher.look() is not None
