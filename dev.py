@@ -353,6 +353,20 @@ def bench(env: Environment, more: list[str]) -> None:
     env.run(env.python, "-m", "benchmarks", *more)
 
 
+def docs(env: Environment, more: list[str], *, skip_examples: bool) -> None:
+    """Build the site and the engine's own documentation, and run the programs of the pages."""
+    install(env, list(dict.fromkeys(pinned(more=("docs/requirements.txt",)))))
+    site, trees = ROOT / "target" / "docs", ROOT / "target" / "docs-trees"
+    # Warnings are errors; -E reads all pages again, so that none is passed over as unchanged.
+    strict = ("-E", "-W", "--keep-going", "--quiet")
+    env.run(env.python, "-m", "sphinx", *strict, "-d", trees, *more, "docs", site)
+    crates = ("--package", "raddle", "--package", "raddle-fetch")
+    env.run("cargo", "doc", *crates, "--no-deps", RUSTDOCFLAGS="-D warnings")
+    if not skip_examples:
+        env.run(env.python, "-m", "pytest", "-c", "pytest.ini", "-q", "tests/docs")
+    print(f"==> open {(site / 'index.html').relative_to(ROOT)}", flush=True)
+
+
 def arguments(words: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0])
@@ -367,6 +381,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
     tests = command("test", "run every test; -- ARGS go to pytest, in place of its folder")
     tests.add_argument("--skip-rust", action="store_true", help="run only those that use Python")
     command("lint", "check style, types, documentation; -- PATHS go to ruff")
+    pages = command("docs", "build the documentation in target/docs; -- ARGS go to Sphinx")
+    pages.add_argument("--skip-examples", action="store_true", help="do not run its programs")
     command("bench", "measure against the standard library; -- ARGS go to benchmarks")
     command("conformance", "run CPython's own tests; -- ARGS replace the usual runs")
     return parser.parse_args(words)
@@ -396,6 +412,8 @@ def main() -> None:
         build(env, more)
     elif options.command == "test":
         test(env, more, skip_rust=options.skip_rust)
+    elif options.command == "docs":
+        docs(env, more, skip_examples=options.skip_examples)
     elif options.command == "bench":
         bench(env, more)
     else:

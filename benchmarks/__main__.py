@@ -1,9 +1,9 @@
 """``python -m benchmarks [names ...]``: measure, print, write results, rewrite the README's table.
 
-Names are suites (``threads``, ``processes``, ``locks``, ``fetch``, ``frames``, ``rust``) or cases
-of all but the last; ``threads`` when none is given. ``soak`` is no comparison: a million tasks
-through one process pool, and what its processes hold meanwhile. ``choice`` is a corpus of workloads
-on which `raddle.map` has to choose.
+Names are suites (``threads``, ``processes``, ``locks``, ``fetch``, ``frames``, ``timeline``,
+``rust``) or cases of all but the last; ``threads`` when none is given. ``soak`` is no comparison: a
+million tasks through one process pool, and what its processes hold meanwhile. ``choice`` is a
+corpus of workloads on which `raddle.map` has to choose.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from benchmarks import (
     report,
     rust,
     soak,
+    timeline,
     web_server,
 )
 from benchmarks.measure import measure_apart
@@ -41,6 +42,7 @@ SUITES = {
     "locks": (locks.CASES, locks.COLUMNS),
     "fetch": (fetch.CASES, fetch.COLUMNS),
     "frames": (frames.CASES, frames.COLUMNS),
+    "timeline": (timeline.CASES, timeline.COLUMNS),
 }
 #: What tells that a suite has not got what it measures against.
 MISSING = (fetchers.PeersMissing, process_contenders.PeersMissing, web_server.NginxMissing)

@@ -19,6 +19,8 @@ from benchmarks.choice_corpus import CORPUS, Workload
 from benchmarks.report import RESULTS
 
 WAYS = ("sequential", "threads", "processes")
+#: Workers with which a way is tried, the best of which counts: waiting asks for many threads.
+WORKERS: dict[str, tuple[int | None, ...]] = {"threads": (None, 16, 32)}
 ROUNDS = 3
 #: What auto may take more than the loop, and than the best way: a share, and seconds.
 LOOP, BEST = (1.05, 0.02), (1.15, 0.05)
@@ -48,10 +50,13 @@ class Row(NamedTuple):
         return self.seconds["auto"] <= best * BEST[0] + BEST[1]
 
     @property
-    def is_predicted(self) -> bool:
+    def is_within_factor(self) -> bool:
         actual = self.actual
-        off = max(actual, self.predicted) / max(min(actual, self.predicted), 1e-9)
-        return off <= FACTOR or abs(actual - self.predicted) < NEGLIGIBLE
+        return max(actual, self.predicted) / max(min(actual, self.predicted), 1e-9) <= FACTOR
+
+    @property
+    def is_predicted(self) -> bool:
+        return self.is_within_factor or abs(self.actual - self.predicted) < NEGLIGIBLE
 
 
 def once(workload: Workload, **options: Any) -> tuple[float, Any, str]:
@@ -73,9 +78,13 @@ def measure(workload: Workload, rounds: int) -> Row:
     for _ in range(rounds):
         for how in (*WAYS, "auto"):
             try:
-                seconds, outcome, report = once(workload, how=how)
+                tries = [once(workload, how=how, workers=n) for n in WORKERS.get(how, (None,))]
             except (TypeError, raddle.RaddleError):
                 continue
+            seconds = min(one[0] for one in tries)
+            # One that differs counts for all.
+            outcome = next((one[1] for one in tries if one[1] != expected), tries[0][1])
+            report = tries[0][2]
             expected = outcome if expected is None else expected
             if how == "auto":
                 equal &= outcome == expected
@@ -141,7 +150,9 @@ def table(rows: list[Row], overhead: float) -> str:
         f"- auto within 5 % and 20 ms of the loop: {sum(row.keeps_up for row in rows)} of {count}",
         f"- auto within 15 % and 50 ms of the best: {sum(row.is_best for row in rows)} of {count}",
         f"- advise within {FACTOR}x or {NEGLIGIBLE * 1e3:.0f} ms of what its way took: "
-        f"{sum(row.is_predicted for row in rows)} of {count}",
+        f"{sum(row.is_predicted for row in rows)} of {count} "
+        f"(by the factor alone: {sum(row.is_within_factor for row in rows)})",
+        "- threads: the best of the default number, 16 and 32 of them",
         f"- auto on {TRIVIAL:,} trivial items: {overhead:.2f}x the builtin map "
         "(target: at most 1.3x)",
     ]

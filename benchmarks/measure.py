@@ -108,10 +108,11 @@ def _last_words(child: subprocess.CompletedProcess[str]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measure one case in this interpreter and print its figures as JSON."""
-    from benchmarks import fetch, frames, locks, processes, threads
+    from benchmarks import fetch, frames, locks, processes, threads, timeline
 
     name, subject, *options = arguments
-    cases = (*threads.CASES, *processes.CASES, *locks.CASES, *fetch.CASES, *frames.CASES)
+    suites = (threads, processes, locks, fetch, frames, timeline)
+    cases = [case for suite in suites for case in suite.CASES]
     [case] = [case for case in cases if case.name == name]
     json.dump(measure(case, subject, QUICK if "--quick" in options else FULL), sys.stdout)
 

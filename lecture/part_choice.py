@@ -161,10 +161,12 @@ def show(screen: Screen, pages: Pages) -> None:
     measured = {heading: figures(pool, n, loop) for heading, pool in reversed(POOLS.items())}
     for line in (0, 1):
         heading = "".join(f"{words[line]:>14}" for words in POOLS)
-        screen.print(screen.styled(BOLD, f"  {'':<21}{heading}"))
+        screen.write(screen.styled(BOLD, f"  {'':<21}{heading}"))
+    if screen.report:
+        screen.report.row(["", *(" ".join(words) for words in POOLS)], head=True)
     columns = [measured[heading].cells() for heading in POOLS]
     for name, *cells in zip(LINES, *columns):
-        screen.print(f"  {name:<21}" + "".join(f"{cell:>14}" for cell in cells))
+        screen.row(f"  {name:<21}" + "".join(f"{cell:>14}" for cell in cells), [name, *cells])
     screen.conclude(
         f"{WORKERS} workers, beside a loop. Threads are for tasks that wait (network, files, "
         "databases): they are light, and share objects. Processes are for tasks that compute in "

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import raddle
 from lecture.measure import Measured, measure
 from lecture.pages import Pages, download
-from lecture.screen import BOLD, Screen, time_text
+from lecture.screen import Screen, time_text
 
 #: From this share of waiting on, a task is one that waits; less may be due to a busy machine.
 MOSTLY = 0.8
@@ -50,11 +50,13 @@ def show(screen: Screen, pages: Pages) -> None:
         ("sort 200,000 numbers", sort),
     ]
     screen.program(kind_of)
-    screen.print(screen.styled(BOLD, f"  {'':<24}{'time':>10}{'processor':>12}{'waited':>9}"))
+    heads = ("", "time", "processor", "waited", "")
+    screen.row("  {:<24}{:>10}{:>12}{:>9}{}".format(*heads), heads, head=True)
     for name, function in functions:
         call = kind_of(function)
-        row = f"  {name:<24}{time_text(call.seconds):>10}{time_text(call.busy_seconds):>12}"
-        screen.print(f"{row}{call.waited:>9.0%}   {verdict(call)}")
+        times = time_text(call.seconds), time_text(call.busy_seconds)
+        cells = (name, *times, f"{call.waited:.0%}", verdict(call))
+        screen.row("  {:<24}{:>10}{:>12}{:>9}   {}".format(*cells), cells)
     screen.conclude(
         "A task waits (network, files, databases, people) if it takes much longer than the "
         "processor worked for it; other tasks can run meanwhile, in threads. Else it computes, "

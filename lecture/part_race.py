@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lecture.measure import Measured, measure
 from lecture.pages import Pages
-from lecture.screen import BOLD, Screen, time_text
+from lecture.screen import Screen, time_text
 
 THREADS = 4
 #: How often each thread adds in the lecture. A fast machine does that within one turn of a thread.
@@ -139,13 +139,14 @@ def show(screen: Screen, pages: Pages) -> None:
     screen.program(as_drawn, add)
     times = enough()
     expected = THREADS * times
-    screen.print(
-        screen.styled(BOLD, f"  {'':<18}{'expected':>11}{'counted':>11}{'lost':>11}{'time':>10}")
-    )
+    layout = "  {:<18}{:>11}{:>11}{:>11}{:>10}"
+    heads = ("", "expected", "counted", "lost", "time")
+    screen.row(layout.format(*heads), heads, head=True)
     runs = (("in one expression", run(as_drawn, times)), ("in three steps", until_lost(times)))
     for name, done in runs:
-        lost, took = expected - done.value, time_text(done.seconds)
-        screen.print(f"  {name:<18}{expected:>11,}{done.value:>11,}{lost:>11,}{took:>10}")
+        counts = (expected, done.value, expected - done.value)
+        cells = (name, *(f"{count:,}" for count in counts), time_text(done.seconds))
+        screen.row(layout.format(*cells), cells)
     if times > TIMES:
         turn = time_text(sys.getswitchinterval())
         screen.print(f"  (here a thread adds {TIMES:,} times within one turn, of {turn})")

@@ -6,7 +6,7 @@ from types import ModuleType
 import raddle
 from lecture.measure import Measured, measure
 from lecture.pages import Pages
-from lecture.screen import BOLD, Screen, time_text
+from lecture.screen import Screen, time_text
 from lecture.squares import BUDGET, size_for, sum_of_squares
 
 SUMS = 12  # four times: as a loop, with the standard library, with raddle
@@ -33,12 +33,13 @@ def show(screen: Screen, pages: Pages) -> None:
         ours = measure(in_threads, raddle, n)
     screen.output([f"n = {n:,}: {ours.value[0].value:,}, four times"])
     screen.compare(loop.seconds, standard.seconds, ours.seconds)
-    screen.print(
-        screen.styled(BOLD, f"  {'in raddle':<26}{'time':>10}{'processor':>13}{'waited':>9}")
-    )
+    layout = "  {:<26}{:>10}{:>13}{:>9}"
+    heads = ("in raddle", "time", "processor", "waited")
+    screen.row(layout.format(*heads), heads, head=True)
     for number, call in enumerate(ours.value, 1):
-        times = f"{time_text(call.seconds):>10}{time_text(call.busy_seconds):>13}"
-        screen.print(f"  {f'thread {number}':<26}{times}{call.waited:>9.0%}")
+        times = time_text(call.seconds), time_text(call.busy_seconds)
+        cells = (f"thread {number}", *times, f"{call.waited:.0%}")
+        screen.row(layout.format(*cells), cells)
     busy = sum(call.busy_seconds for call in ours.value)
     screen.conclude(
         f"The four threads used the processors for {time_text(busy)} in {time_text(ours.seconds)}: "

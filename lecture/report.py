@@ -16,6 +16,7 @@ from raddle import _timeline_page as timeline_page
 from raddle._timeline_page import plain
 
 TITLE = "Making Python Go Fast, with raddle"
+NUMBER = ' class="number"'
 COLOUR = re.compile("\033\\[[0-9;]*m")
 
 
@@ -28,7 +29,7 @@ class Part:
     name, text : str
         The part's name, and what it shows.
     blocks : list of (str, str)
-        Kind and content, in order: a program, output, lines, or what is HTML already.
+        Kind and content, in order: a program, output, lines, rows, or what is HTML already.
     pictures : list of str
         Its recordings, as HTML: they come after the figures.
     """
@@ -46,13 +47,7 @@ class Part:
 
     def html(self) -> str:
         """Return the part as a section."""
-        blocks = "\n".join(
-            content
-            if kind == "html"
-            else f'<pre class="{kind}" tabindex="0">{plain(content)}</pre>'
-            for kind, content in self.blocks
-            if content.strip()
-        )
+        blocks = "\n".join(block(kind, content) for kind, content in self.blocks if content.strip())
         text = self.text[:1].upper() + self.text[1:]
         heading = f'<h2><span class="name">{plain(self.name)}</span> {plain(text)}</h2>'
         return f'<section class="part" id="{plain(self.name)}">\n{heading}\n{blocks}\n</section>'
@@ -106,6 +101,19 @@ class Report:
             f"<tbody>\n{body}\n</tbody></table></div>",
         )
 
+    def row(self, cells: Sequence[str], *, head: bool = False) -> None:
+        """Add a row to a table that the part has laid out itself; its first is the heading."""
+        kind = 'th scope="col"' if head else "td"
+        # What begins with a digit is a figure, and stands at the right as its heading does.
+        numbers = [not cell or cell[0].isdigit() for cell in cells]
+        if head:
+            numbers = [bool(cell) and place > 0 for place, cell in enumerate(cells)]
+        row = "".join(
+            f"<{kind}{NUMBER if number else ''}>{plain(cell)}</{kind[:2]}>"
+            for cell, number in zip(cells, numbers)
+        )
+        self.parts[-1].add("row", f"<tr>{row}</tr>")
+
     def conclude(self, text: str) -> None:
         """Add the recordings, and what the part shows."""
         part = self.parts[-1]
@@ -133,6 +141,15 @@ class Report:
     def save(self, path: Path) -> None:
         """Write the report to a file."""
         path.write_text(self.html(), encoding="utf-8")
+
+
+def block(kind: str, content: str) -> str:
+    """Return a block of a part as HTML."""
+    if kind == "html":
+        return content
+    if kind == "row":
+        return f'<div class="scroll"><table><tbody>\n{content}\n</tbody></table></div>'
+    return f'<pre class="{kind}" tabindex="0">{plain(content)}</pre>'
 
 
 def bar(share: float) -> str:

@@ -106,6 +106,12 @@ class Screen:
             self.report.line(text)
         self.write(text)
 
+    def row(self, text: str, cells: Sequence[str], *, head: bool = False) -> None:
+        """Print a row of a table of the part's own, laid out in a text, and what its cells are."""
+        if self.report:
+            self.report.row([cell.strip() for cell in cells], head=head)
+        self.write(self.styled(BOLD, text) if head else text)
+
     def write(self, text: str = "") -> None:
         """Write a line at once, so that a reader sees it while the next is measured."""
         if self.progress:

@@ -14,6 +14,7 @@ from ._map_examine import Examiner
 from ._map_iterator import MapIterator
 from ._map_options import MapOptions
 from ._options import Policy
+from ._pickling import name_of
 
 __all__ = ["Advice", "advise"]
 
@@ -124,7 +125,7 @@ def advise(
     Raises
     ------
     TypeError, ValueError
-        An argument has a wrong value or type.
+        An argument has a wrong value or type; `fn` does not take one item.
     Exception
         What `fn` raises.
 
@@ -142,6 +143,8 @@ def advise(
     if isinstance(items, Sized):
         expected = len(items)
     sample = _sample(items)
+    if sample:
+        _check_takes_one(fn, sample[0])
     if expected is None:
         # More may come, and nobody knows how many.
         expected = len(sample)
@@ -149,6 +152,22 @@ def advise(
     choice.keep_all()
     count = _Sampler(fn, sample, choice).run()
     return Advice(choice, expected, count)
+
+
+def _check_takes_one(fn: Callable[..., Any], item: Any) -> None:
+    from inspect import signature
+
+    try:
+        parameters = signature(fn)
+    except (TypeError, ValueError):
+        return  # nobody knows
+    try:
+        parameters.bind(item)
+    except TypeError as error:
+        raise TypeError(
+            f"advise() calls fn with one item, and {name_of(fn)}{parameters} does not take that: "
+            f"{error}; for items that are tuples of arguments give lambda item: fn(*item)"
+        ) from None
 
 
 def _sample(items: Iterable[Any]) -> list[Any]:

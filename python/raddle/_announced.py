@@ -32,7 +32,7 @@ _told_levels: Levels | None = None
 _levels: Levels = USUAL_LEVELS
 
 #: The filters that the program has told, and those in force here that came from it.
-_told_filters: list[Filter] = []
+_told_filters: list[Filter] | None = None
 _filters: list[Any] | None = None
 #: Modules of categories that are not loaded yet.
 _awaited: set[str] = set()
@@ -47,6 +47,9 @@ def take(announcement: bytes) -> None:
         set_levels(logging)  # type: ignore[arg-type]
     if filters is not None and filters != _told_filters:
         _told_filters = filters
+        for _, _, (module, _), _, _ in filters:
+            if module not in sys.modules:
+                _await(module)
         _set_filters()
 
 
@@ -77,16 +80,20 @@ def set_levels(logging: ModuleType) -> None:
 
 
 def begin_with_filters(warnings: Any) -> None:
-    """Note the filters that are not the worker's own, of the start or of a fork."""
+    """Note the filters that are not the worker's own, of the start or of a fork.
+
+    The module may be loaded after the program has told of its own.
+    """
     global _filters
     _filters = list(warnings.filters)
+    _set_filters()
 
 
 def _set_filters() -> None:
     """Put the program's filters in the place of those that it had before."""
     global _filters
     warnings: Any = sys.modules.get("warnings")
-    if _filters is None or not hasattr(warnings, "filters"):
+    if _told_filters is None or _filters is None or not hasattr(warnings, "filters"):
         return
     told = [each for each in map(_unpacked, _told_filters) if each is not None]
     own = [each for each in warnings.filters if each not in _filters]
@@ -100,9 +107,6 @@ def _unpacked(packed: Filter) -> tuple[Any, ...] | None:
     """Make a filter again; None if its category is not here yet."""
     action, message, (module, name), of_module, line = packed
     category: Any = sys.modules.get(module)
-    if category is None:
-        _await(module)
-        return None
     for part in name.split("."):
         category = getattr(category, part, None)
     if not isinstance(category, type):

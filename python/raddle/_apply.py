@@ -138,8 +138,8 @@ def _call_in_workers(
     with executor_for(executor, workers) as (pool, at_once):
         task: Callable[..., list[Any]]
         if data.ndim == 1:
-            task, what = _call_each, "elements"
-            count, part_of = _elements(data)
+            what = "elements"
+            task, count, part_of = _elements(data)
         else:
             task, what = _record, "rows" if is_by_row else "columns"
             source = own_source(data, pool)
@@ -158,16 +158,26 @@ def _call_in_workers(
     return [value for values in results for value in values]
 
 
-def _elements(data: Any) -> tuple[int, Callable[[int, int], list[Any]]]:
-    """Return how many elements of a Series pandas calls a function with, and those of a range."""
-    kind = data.dtype.kind if type(data.dtype).__module__.startswith("numpy") else ""
-    if kind in ("i", "u", "f", "b"):
-        # Each is the number of its place: the first are sent before the others are made.
-        return len(data), lambda start, stop: data.iloc[start:stop].astype(object).tolist()
+#: What numbers are to numpy and to `memoryview`, which makes the same objects of them.
+_NUMBERS = frozenset("?bBhHiIlLqQfd")
+
+
+def _elements(
+    data: Any,
+) -> tuple[Callable[..., list[Any]], int, Callable[[int, int], Any]]:
+    """Return a task, how many elements of a Series pandas calls a function with, and a range's."""
+    kind = data.dtype
+    if type(kind).__module__.startswith("numpy") and kind.char in _NUMBERS and kind.isnative:
+        # Each is the number of its place, and an object only where the function is called.
+        return (
+            _call_numbers,
+            len(data),
+            lambda start, stop: (kind.char, data.iloc[start:stop].to_numpy().tobytes()),
+        )
     # What pandas makes of others may depend on all of them: whether one is missing, say.
     elements: list[Any] = []
     data.apply(elements.append)
-    return len(elements), lambda start, stop: elements[start:stop]
+    return _call_each, len(elements), lambda start, stop: elements[start:stop]
 
 
 def _part(data: Any, place: tuple[int, int], is_by_row: bool) -> Any:
@@ -180,6 +190,15 @@ def _call_each(fn: Callable[..., Any], elements: list[Any], keywords: dict[str, 
     keywords = dict(keywords)
     args = keywords.pop("args")
     return [fn(element, *args, **keywords) for element in elements]
+
+
+def _call_numbers(
+    fn: Callable[..., Any], numbers: tuple[str, bytes], keywords: dict[str, Any]
+) -> list[Any]:
+    """Run in a worker: the results for numbers, which it makes objects of, without numpy."""
+    kind, data = numbers
+    view: Any = memoryview(data)
+    return _call_each(fn, view.cast(kind).tolist(), keywords)
 
 
 def _record(fn: Callable[..., Any], part: Any, keywords: dict[str, Any]) -> list[Any]:

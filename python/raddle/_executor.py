@@ -106,7 +106,13 @@ class BaseExecutor(cf.Executor):
         return map_by_submit(self, fn, zip(*iterables), timeout, buffersize)
 
     def statistics(self) -> Statistics:
-        """Tell what the executor has done so far: a `Statistics`."""
+        """Tell what the executor has done so far.
+
+        Returns
+        -------
+        Statistics
+            Counts of tasks, workers and the queue, and seconds of work.
+        """
         from ._statistics import Statistics
 
         return Statistics(*self._pool().statistics())

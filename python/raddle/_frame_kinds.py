@@ -278,7 +278,11 @@ class _NumPy:
         found = _split_results(results, (numpy.ndarray,)) or arrays
         if isinstance(found[0], numpy.ma.MaskedArray):
             return numpy.ma.concatenate(found)  # type: ignore[no-untyped-call]
-        return found[0] if len(found) == 1 else numpy.concatenate(found)
+        if len(found) == 1:
+            return found[0]
+        kinds = {each.dtype for each in found}
+        # Told, for numpy would turn bytes that lie in the other order.
+        return numpy.concatenate(found, dtype=kinds.pop() if len(kinds) == 1 else None)
 
 
 _KINDS: dict[tuple[str, str], Kind] = {

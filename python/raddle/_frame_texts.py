@@ -18,26 +18,39 @@ _FEW_ROWS = 100
 
 
 class Texts:
-    """A column of strings in one piece.
+    """A column of strings in one piece."""
 
-    `codes` are, if few strings stand in many places, the numbers of those in each place.
-    """
-
-    def __init__(self, codes: Any, ends: Any, data: Any) -> None:
-        self._parts = (codes, ends, data)
+    def __init__(self, ends: Any, data: Any) -> None:
+        self._parts = (ends, data)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Texts, tuple(part and PickleBuffer(part) for part in self._parts)
+        return Texts, tuple(map(PickleBuffer, self._parts))
 
     def open(self) -> Any:
         """Return an array of strings."""
         import numpy
 
-        codes, ends, _ = self._parts
-        numbers = memoryview(ends if codes is None else codes)
-        column: Any = numpy.empty(numbers.nbytes // 4, dtype=object)
+        column: Any = numpy.empty(memoryview(self._parts[0]).nbytes // 4, dtype=object)
         _native.unpack_texts(*self._parts, column)
         return column
+
+
+class Repeated:
+    """A column of few strings in many rows: the number of each row's, and a list of them."""
+
+    def __init__(self, numbers: Any, distinct: list[Any]) -> None:
+        self._numbers, self._distinct = numbers, distinct
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Repeated, (PickleBuffer(self._numbers), self._distinct)
+
+    def open(self) -> Any:
+        """Return an array of strings."""
+        import numpy
+
+        distinct: Any = numpy.empty(len(self._distinct), dtype=object)
+        distinct[:] = self._distinct
+        return distinct[numpy.frombuffer(self._numbers, dtype=numpy.uint32)]
 
 
 class Unchanged:
@@ -65,11 +78,9 @@ class PackedFrame:
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedFrame, (self._rest, self._names, self._columns)
 
-    def open(self, column_of: Callable[[Any], Any], *, copy: bool) -> tuple[Any, dict[int, Any]]:
-        """Return the frame, and the columns that were apart; `column_of` gives their values.
-
-        With `copy` these stay as they are, whatever is written into the frame.
-        """
+    def open(self, column_of: Callable[[Any], Any]) -> tuple[Any, dict[int, Any]]:
+        """Return the frame, and the columns that were apart; `column_of` gives their values."""
+        import numpy
         import pandas
 
         frame = self._rest
@@ -78,8 +89,11 @@ class PackedFrame:
         for position, column in opened.items():
             # As objects, whatever they look like; under a name that no other column has until they
             # all get theirs.
-            values = pandas.Series(column.copy() if copy else column, frame.index, dtype=object)
+            values = pandas.Series(column, index=frame.index, dtype=object)
             frame.insert(position, -1 - position, values)
+            if numpy.may_share_memory(frame.iloc[:, position].to_numpy(), column):
+                # The frame is written by whoever gets it.
+                opened[position] = column.copy()
         frame.columns = self._names
         return frame, opened
 
@@ -111,20 +125,21 @@ def packed(frame: Any, sent: dict[int, Any] | None = None) -> Any:
     return PackedFrame(frame.iloc[:, kept], frame.columns, columns, texts)
 
 
-def _column(values: Any, sent: dict[int, Any]) -> Texts | Unchanged | None:
+def _column(values: Any, sent: dict[int, Any]) -> Texts | Repeated | Unchanged | None:
     for position, column in sent.items():
         if _native.same_objects(values, column):
             return Unchanged(position)
-    if not values.flags.c_contiguous:
-        values = values.copy()
-    parts = _native.pack_texts(values)
-    return None if parts is None else Texts(*parts)
+    found = _native.pack_texts(values if values.flags.c_contiguous else values.copy())
+    if found is None:
+        return None
+    first, second = found
+    return Repeated(first, second) if isinstance(second, list) else Texts(first, second)
 
 
 def opened(part: Any) -> tuple[Any, dict[int, Any]]:
     """Return in a worker a part as a frame, and its columns of strings."""
     if isinstance(part, PackedFrame):
-        return part.open(Texts.open, copy=True)
+        return part.open(lambda column: column.open())
     return part, {}
 
 
@@ -139,7 +154,14 @@ def received(result: Any, texts: dict[int, Any]) -> Any:
     if not isinstance(result, PackedFrame):
         return result
 
-    def values(column: Texts | Unchanged) -> Any:
-        return column.open() if isinstance(column, Texts) else texts[column.position]
+    taken: set[int] = set()
 
-    return result.open(values, copy=False)[0]
+    def values(column: Texts | Repeated | Unchanged) -> Any:
+        if not isinstance(column, Unchanged):
+            return column.open()
+        if column.position in taken:
+            return texts[column.position].copy()
+        taken.add(column.position)
+        return texts[column.position]
+
+    return result.open(values)[0]

@@ -52,7 +52,10 @@ def map(
 
     The choice never changes the result. A function whose code or first calls show that it changes
     something outside of itself (a global, a closure variable, its arguments, the random numbers
-    that the program shares) stays a plain loop, or goes to threads if it uses a lock.
+    that the program shares) stays a plain loop, or goes to threads if it uses a lock. An item is
+    called a second time, in the program, if what a process made of it cannot be sent back: a result
+    that cannot be pickled, or an exception that cannot be rebuilt. Then nothing more goes to
+    processes. With ``how="processes"`` it is an error.
 
     Parameters
     ----------
@@ -62,7 +65,7 @@ def map(
     *iterables : iterable
         The shortest ends the map. They are drawn from as results are taken, in the thread that
         takes them; one that is not a list, tuple, range, dict, str or bytes is not drawn from
-        while `fn` runs in the calling thread.
+        while `fn` runs in the calling thread, where only the item is drawn that is asked for.
     how : {"auto", "sequential", "threads", "processes"} or Executor
         Where the items are worked on. An executor is not shut down.
     workers : int, optional
@@ -81,7 +84,9 @@ def map(
         Seconds that one item may take. Then a process is ended and replaced, a thread given up; in
         a plain loop it is not possible, so that "auto" begins with threads.
     retries : int
-        How often an item is tried again after an exception of `retry_on`.
+        How often an item is tried again after an exception of `retry_on`, `TaskTimeout` and
+        `WorkerDied` among them, in threads and processes alike. A thread that took too long is
+        given up, not ended: its call may go on beside the next.
     retry_on : exception class or tuple of them
         What to retry after; `Exception` by default.
     on_error : {"raise", "return", "skip"}
@@ -89,7 +94,8 @@ def map(
         out.
     progress : bool or callable, optional
         None shows a bar on a terminal and in a notebook, True always, False never; a function is
-        called with the number of items done and of all (None if nobody knows).
+        called with the number of items done and of all (None if nobody knows), first by this call.
+        What it raises is raised by the iterator, which can be asked for the next result again.
 
     Returns
     -------
@@ -104,7 +110,9 @@ def map(
         By the iterator: the time is over.
     TaskTimeout, WorkerDied
         By the iterator: an item took too long, or its process died. Every error that an item
-        causes names it in a note (``__notes__``).
+        causes names it in a note (``__notes__``); if the process had several items, it names these.
+    CannotTravel
+        By the iterator, with ``how="processes"``: a result cannot be sent from a process.
 
     See Also
     --------
@@ -137,6 +145,9 @@ def map(
     total = _total(iterables)
     source: Iterator[Any] = iter(iterables[0]) if len(iterables) == 1 else zip(*iterables)
     told = report(progress, total, "item")
+    if told is not None and callable(progress):
+        # One that cannot be called so says so now.
+        told(0)
     at_hand = all(type(one) in _AT_HAND for one in iterables)
     return MapIterator(fn, source, len(iterables) != 1, total, at_hand, options, told)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from ._progress import Progress
 if TYPE_CHECKING:
     from ._frame_kinds import Kind
 
+#: For each worker so many tasks of groups, which are of any sizes: then one large one evens out.
+GROUP_TASKS_A_WORKER = 8
 #: Where an error keeps which of the groups of its task it is of.
 _MARK = "_raddle_group"
 
@@ -49,8 +52,8 @@ def map_frame(
     frame : pandas, polars, pyarrow or numpy object
         A DataFrame or Series of pandas or polars, a Table, or an array.
     chunks : int, optional
-        In how many blocks of rows to split it, or, with `by`, in how many tasks the groups are
-        sent; by default two for each worker.
+        In how many blocks of rows to split it, by default two for each worker; or, with `by`, in
+        how many tasks at most the groups are sent, by default eight for each worker.
     by : optional
         Split it by key instead: what `groupby` of pandas takes, a name or a list of names of
         columns for polars and pyarrow, an array of keys for numpy. Groups come in the order of
@@ -92,11 +95,11 @@ def map_frame(
     kind = kind_of(frame, "map_frame")
     rows = kind.rows(frame)
     with executor_for(executor, workers) as (pool, at_once):
-        parts = chunks or PARTS_A_WORKER * at_once
         source = own_source(frame, pool)
         if by is not None:
-            return _map_groups(fn, kind, source, by, parts, pool, progress)
-        places = bounds(rows, parts)
+            tasks = chunks or GROUP_TASKS_A_WORKER * at_once
+            return _map_groups(fn, kind, source, by, tasks, pool, progress)
+        places = bounds(rows, chunks or PARTS_A_WORKER * at_once)
         texts: list[Any] = []
         blocks = (kind.block(source, start, stop) for start, stop in places)
         calls = ((fn, noted(block, texts)) for block in blocks)
@@ -146,15 +149,15 @@ def _map_groups(
 
 
 def _weighed(groups: list[Any], tasks: int) -> Iterator[tuple[int, int]]:
-    """Give runs of groups with about as many rows each."""
+    """Give runs of groups with about as many rows each: a group goes where its middle row lies."""
     sizes = [max(1, _size(group)) for group in groups]
     share = sum(sizes) / min(tasks, len(groups))
-    first, gathered = 0, 0
-    for number, size in enumerate(sizes, 1):
-        gathered += size
-        if gathered >= share or number == len(groups):
-            yield first, number
-            first, gathered = number, 0
+    middles = (end - size / 2 for end, size in zip(itertools.accumulate(sizes), sizes, strict=True))
+    first = 0
+    for _, together in itertools.groupby(middles, key=lambda middle: middle // share):
+        end = first + sum(1 for _ in together)
+        yield first, end
+        first = end
 
 
 def _size(group: Any) -> int:

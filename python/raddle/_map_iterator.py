@@ -16,26 +16,26 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import (
     _native,
     _start,  # noqa: F401  # its hook at exit is to be registered before the one of this module
 )
 from ._machine import machine
+from ._map_errors import named
 from ._map_examine import Examiner
 from ._map_options import MapOptions
 from ._map_pool import (
     Attempt,
-    Done,
     Failed,
-    HasEffects,
     ProcessRunner,
     Runner,
     ThreadRunner,
     forsake_left,
 )
-from ._travel import CannotTravel, add_note, obstacle
+from ._map_workers import Workers
+from ._travel import CannotTravel, obstacle
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -52,25 +52,11 @@ _UNMEASURED = 2e-4
 _MOST_UNMEASURED = 50_000
 #: Seconds between two reports of the progress.
 _REPORTED = 0.1
-#: Seconds between two decisions while workers work.
-_DECIDED = 0.02
 #: Seconds of a batch, while workers are being started.
 _BATCH = 2e-3
-#: Characters of an item in a message.
-_SHOWN = 200
 
 
-class Chunk(NamedTuple):
-    """Items that workers have been given."""
-
-    start: int
-    items: list[Any]
-    #: None for items that are to be worked on in the calling thread after all.
-    future: cf.Future[Any] | None
-    runner: Runner | None
-
-
-class MapIterator(_native.MapLoop, Generic[_T_co]):
+class MapIterator(Workers, Generic[_T_co]):
     """The results of a map. It is made by `raddle.map`.
 
     Leaving a ``with`` block and `close` end the map: what has not begun is cancelled.
@@ -107,8 +93,6 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         self._called = called
         return self
 
-    _called: Callable[..., Any]
-
     def __init__(
         self,
         function: Callable[..., Any],
@@ -125,31 +109,36 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         self._told = told
         self._due = time.monotonic() + _REPORTED
         self._lock = threading.Lock()
-        self._choice = _native.Choice(machine(), total, options.workers)
+        self._choice = _native.Choice(machine(), total, options.most_workers)
         self._examiner = Examiner(function, takes_tuples, self._choice)
-        self._runner: Runner | None = None
+        self._runner = None
         self._warming: ProcessRunner | None = None
-        self._retired: list[Runner] = []
-        self._pending: deque[Chunk] = deque()
+        self._retired = []
+        self._pending = deque()
         self._may_help = at_hand and options.how == "auto" and options.chunksize is None
         self._is_auto = options.how == "auto"
         self._is_closed = False
         self._has_ended = False
         self._has_begun = False
-        self._error: tuple[BaseException, tuple[Any, ...] | None, int] | None = None
+        self._error = None
+        self._split = []
+        self._is_lazy = not at_hand
+        self._is_slow = False
+        self._owed = 0
         self._counted = 0
         self._delay = 0.0
         self._unmeasured = 0
         self._decided = 0.0
-        self._pace: tuple[float, int] | None = None
+        self._pace = None
 
     # --- The next results -------------------------------------------------------------------
 
     def _step(self) -> list[Any] | None:
         """Return the next results, or None at the end."""
+        # An error of whoever is told ends nothing: the next results come at the next time.
+        self._tell()
         try:
             while True:
-                self._tell()
                 with self._lock:
                     results = self._next_results()
                 if results is None:
@@ -250,6 +239,9 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         together = max(1, min(64, int(_UNMEASURED / item)))
         if self._warming is not None:
             together = max(1, min(2_000, int(_BATCH / item)))
+        if self._is_lazy or self._examiner.reason is not None:
+            # What an item does, or drawing one, is not done before its result is asked for.
+            together = 1
         self._unmeasured = min(_MOST_UNMEASURED, int(_UNMEASURED / item), 4 * self._unmeasured + 1)
         budget = self._unmeasured * 16 if item < 2e-6 else self._unmeasured
         if self._options.deadline is not None or self._told is not None:
@@ -364,29 +356,18 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             logger.info("%s: after %d items: %s", name, self._choice.done, self._choice.reason())
 
     def _threads(self, workers: int) -> ThreadRunner:
-        timeout = self._options.policy.task_timeout
         _live.add(self)
-        return ThreadRunner(self._called, self._takes_tuples, workers, timeout)
+        return ThreadRunner(self._called, self._takes_tuples, workers, self._options.policy)
 
     def _processes(self, workers: int) -> ProcessRunner:
-        policy = self._options.policy
         _live.add(self)
         return ProcessRunner(
             self._called,
             self._takes_tuples,
             workers,
-            task_timeout=policy.task_timeout,
-            retries=policy.retries,
-            retry_on=policy.retry_on,
+            self._options.policy,
             expected=self._examiner.plain_values() if self._is_auto else None,
         )
-
-    def _drop_runner(self) -> None:
-        """Give the workers nothing more; they are closed when what they have is done."""
-        if self._runner is not None:
-            self._retired.append(self._runner)
-        self._runner = None
-        self._pace = None
 
     def _help(self, wall: float, busy: float) -> None:
         """Have workers begin with the next items: called by the watch while a call goes on."""
@@ -415,154 +396,6 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
                 )
             self._feed()
 
-    # --- Workers ----------------------------------------------------------------------------
-
-    def _take(self) -> list[Any]:
-        """Return the results of the next chunk, and keep the workers busy."""
-        self._feed()
-        if not self._pending:
-            if self._has_ended:
-                return []
-            self._close_retired()
-            self._drop_runner()
-            return []
-        chunk = self._next_chunk()
-        done = self._result(chunk)
-        # What was to be done after it may be another by now.
-        self._pending = deque(one for one in self._pending if one.start != chunk.start)
-        self._account(chunk, done)
-        if not self._pending:
-            self._close_retired()
-        return self._given(done.results, chunk.start)
-
-    def _result(self, chunk: Chunk) -> Done:
-        if chunk.future is None or chunk.runner is None:
-            return self._run_here(chunk.items)
-        try:
-            return chunk.runner.result(chunk.future, self._remaining())
-        except cf.TimeoutError as error:
-            if not chunk.future.done():
-                raise
-            return self._failed_chunk(chunk, chunk.runner, error)
-        except Exception as error:
-            return self._failed_chunk(chunk, chunk.runner, error)
-
-    def _next_chunk(self) -> Chunk:
-        first = self._pending[0]
-        if self._options.ordered or first.future is None:
-            return first
-        from ._futures import FIRST_COMPLETED, wait
-
-        futures = [chunk.future for chunk in self._pending if chunk.future is not None]
-        done, _ = wait(futures, self._remaining(), FIRST_COMPLETED)
-        return next((chunk for chunk in self._pending if chunk.future in done), first)
-
-    def _remaining(self) -> float | None:
-        deadline = self._options.deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-    def _account(self, chunk: Chunk, done: Done) -> None:
-        count = len(done.results)
-        if done.error is not None:
-            item = (chunk.items[count],) if count < len(chunk.items) else None
-            self._fail(done.error, item, chunk.start + count)
-        self._choice.count_done(count)
-        # What was called here in place of a worker was not measured.
-        if count and done.wall > 0:
-            self._choice.observe(count, done.wall, done.busy)
-        if self._is_auto and self._error is None and chunk.runner is self._runner:
-            self._look_again(count)
-
-    def _fail(self, error: BaseException, item: tuple[Any, ...] | None, index: int) -> None:
-        """End the map with this error, after the results before it."""
-        if self._error is None or self._error[2] > index:
-            self._error = error, item, index
-        self._has_ended = True
-        for later in list(self._pending):
-            if later.start > index or not self._options.ordered:
-                if later.future is not None:
-                    later.future.cancel()
-                self._pending.remove(later)
-
-    def _look_again(self, count: int) -> None:
-        now = time.perf_counter()
-        if self._pace is None:
-            self._pace, self._decided = (now, 0), now
-            return
-        since, items = self._pace
-        self._pace = since, items + count
-        if now - self._decided < _DECIDED or self._has_ended:
-            return
-        self._decided = now
-        if now - since > 0.1 and items + count > 2 * self._runner.workers:  # type: ignore[union-attr]
-            self._choice.observe_pace(items + count, now - since)
-            self._pace = now, 0
-        self._decide()
-
-    def _feed(self) -> None:
-        """Give the workers what keeps them busy."""
-        runner = self._runner
-        while runner is not None and not self._has_ended and self._error is None:
-            size = self._options.chunksize or self._choice.chunk(runner.workers)
-            # What cannot be sent, or dies, costs a whole chunk: that must be no item but its own.
-            goes_on = runner.way == "processes" and self._options.on_error != "raise"
-            if goes_on or self._options.policy.task_timeout is not None:
-                size = 1
-            room = runner.workers * (4 if size > 1 or runner.way == "processes" else 2)
-            if self._options.buffersize is not None:
-                waiting = sum(len(chunk.items) for chunk in self._pending)
-                size = min(size, self._options.buffersize - waiting)
-            if size < 1 or len(self._pending) >= room:
-                return
-            start = self._drawn
-            items, error = self._draw(size)
-            if error is not None and not isinstance(error, Exception):
-                # A Ctrl-C while the input waits is for now, not for when all results are there.
-                raise error
-            if error is not None:
-                self._fail(error, None, start + len(items))
-            self._has_ended |= len(items) < size
-            if items:
-                self._submit(runner, start, items)
-
-    def _submit(self, runner: Runner, start: int, items: list[Any]) -> None:
-        self._pending.append(Chunk(start, items, runner.submit(items), runner))
-
-    def _failed_chunk(self, chunk: Chunk, runner: Runner, error: Exception) -> Done:
-        """Return what a chunk has come to that the workers could not do."""
-        if isinstance(error, HasEffects):
-            self._examiner.find(str(error))
-            self._take_back()
-            return self._run_here(chunk.items)
-        is_lost = isinstance(error, (cf.BrokenExecutor, cf.TimeoutError, cf.CancelledError))
-        if runner.way == "processes" and not is_lost:
-            path = "args" if self._takes_tuples else "args[0]"
-            found = next(filter(None, (obstacle(item, path) for item in chunk.items)), None)
-            if self._is_auto:
-                # Here it need not be sent.
-                reason = str(found or f"a result cannot travel: {error}")
-                self._choice.forbid("processes", reason)
-                if runner is self._runner:
-                    self._drop_runner()
-                    self._choice.go_back(reason)
-                return self._run_here(chunk.items)
-            if found is not None:
-                add_note(error, str(found))
-        if self._options.on_error != "raise":
-            return Done([Failed(error)] * len(chunk.items), None, 0.0, 0.0)
-        return Done([], error, 0.0, 0.0)
-
-    def _run_here(self, items: list[Any]) -> Done:
-        results: list[Any] = []
-        for item in items:
-            try:
-                results.append(self._call(item))
-            except Exception as error:
-                self._counted = self._begun
-                return Done(results, error, 0.0, 0.0)
-        self._counted = self._begun
-        return Done(results, None, 0.0, 0.0)
-
     # --- Results and errors -----------------------------------------------------------------
 
     def _given(self, results: list[Any], start: int) -> list[Any]:
@@ -574,21 +407,21 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
             if type(value) is not Failed:
                 given.append(value)
             elif self._options.on_error == "return":
-                given.append(_named(value.error, None, index))
+                given.append(named(value.error, None, index))
         return given
 
     def _raise(self) -> None:
         assert self._error is not None
-        (error, item, index), self._error = self._error, None
+        (error, _), self._error = self._error, None
         try:
-            raise _named(error, item, index)
+            raise error
         finally:
             # The error has the frames, and the frames would have the error.
-            del error, item
+            del error
 
     def _failed(self, error: BaseException, item: tuple[Any, ...] | None, index: int) -> None:
         """Take note of an error in the plain loop, which is raised next."""
-        _named(error, item, index)
+        named(error, item, index)
         self._stop(error)
 
     def _stop(self, error: BaseException) -> None:
@@ -645,13 +478,8 @@ class MapIterator(_native.MapLoop, Generic[_T_co]):
         self._end()
         if self._told is not None:
             told, self._told = self._told, None
-            told(self._choice.done)
-            told.close()
-
-    def _close_retired(self) -> None:
-        for runner in self._retired:
-            runner.close()
-        self._retired = []
+            with told:
+                told(self._choice.done)
 
     def _tell(self) -> None:
         if self._told is not None and time.monotonic() >= self._due:
@@ -692,15 +520,3 @@ def _end_interrupted() -> None:
 
 # After the pools' own, which are loaded here, so that it is called before theirs.
 threading._register_atexit(_end_interrupted)  # type: ignore[attr-defined]
-
-
-def _named(error: BaseException, item: tuple[Any, ...] | None, index: int) -> BaseException:
-    """Add to an error which item it is of."""
-    try:
-        shown = "" if item is None else f": {item[0]!r}"
-    except Exception:
-        shown = f": a {type(item[0]).__name__}" if item else ""
-    if len(shown) > _SHOWN:
-        shown = f"{shown[:_SHOWN]}..."
-    add_note(error, f"raddle.map: this was item {index}{shown}")
-    return error

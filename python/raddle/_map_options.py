@@ -24,3 +24,9 @@ class MapOptions(NamedTuple):
     def is_plain(self) -> bool:
         """Whether the function can be called as it is."""
         return self.on_error == "raise" and self.policy.retries == 0
+
+    @property
+    def most_workers(self) -> int | None:
+        """How many workers can be of use: no more than there may be items under way."""
+        given = [one for one in (self.workers, self.buffersize) if one is not None]
+        return min(given, default=None)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._native import thread_delay
+from ._options import Policy
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from ._threads import ThreadPoolExecutor
 
 
+#: Nothing is tried again, and nothing takes too long.
+_PLAIN = Policy()
+
+
 class Failed:
     """Stands among the results for an item whose error is not to end the map."""
 
@@ -29,6 +34,18 @@ class Failed:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+
+class Unsent:
+    """Stands among the results of a worker for one that cannot be sent."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Unsent, (self.why,)
 
 
 class Attempt:
@@ -67,6 +84,8 @@ class Done(NamedTuple):
     error: BaseException | None
     wall: float
     busy: float
+    #: Whether the error tells already which items it may be of.
+    is_named: bool = False
 
 
 def run_chunk(function: Callable[..., Any], takes_tuples: bool, items: list[Any]) -> Done:
@@ -118,11 +137,27 @@ def _run_installed(items: list[Any]) -> tuple[list[Any], Any, float, float] | st
     function, takes_tuples, watcher = _installed
     if watcher is not None and watcher.difference is not None:
         return watcher.difference
-    results, error, wall, busy = run_chunk(function, takes_tuples, items)
+    results, error, wall, busy, _is_named = run_chunk(function, takes_tuples, items)
     if watcher is not None and (changed := watcher.look()) is not None:
         return changed
     results = [Failed(_packed(one.error)) if type(one) is Failed else one for one in results]  # type: ignore[arg-type]
     return results, None if error is None else _packed(error), wall, busy
+
+
+def _in_place_of(told: Any) -> Any:
+    """Return what to send in place of results among which some cannot be sent."""
+    from ._travel import obstacle
+
+    results, *rest = told
+    found = [obstacle(one, "the result") for one in results]
+    if not any(found):
+        # Each can be sent, and all of them cannot.
+        found = [obstacle(results, "the results")] * len(results)
+    sent = [one if why is None else Unsent(str(why)) for one, why in zip(results, found)]
+    return sent, *rest
+
+
+_run_installed._raddle_in_place_of = _in_place_of  # type: ignore[attr-defined]
 
 
 def _packed(error: BaseException) -> tuple[bytes | None, str, str, str]:
@@ -155,8 +190,8 @@ class Runner:
         self._function = function
         self._takes_tuples = takes_tuples
 
-    def submit(self, items: list[Any]) -> cf.Future[Any]:
-        """Have a chunk worked on."""
+    def submit(self, items: list[Any], is_again: bool = False) -> cf.Future[Any]:
+        """Have a chunk worked on; `is_again` if a worker has died of it."""
         future: cf.Future[Any] = self.executor.submit(
             run_chunk, self._function, self._takes_tuples, items
         )
@@ -205,12 +240,12 @@ class ThreadRunner(Runner):
         function: Callable[..., Any],
         takes_tuples: bool,
         workers: int,
-        task_timeout: float | None = None,
+        policy: Policy = _PLAIN,
     ) -> None:
         from ._threads import ThreadPoolExecutor
 
         pool = ThreadPoolExecutor(
-            workers, "raddle.map", task_timeout=task_timeout, inherit_context=True
+            workers, "raddle.map", task_timeout=policy.task_timeout, inherit_context=True
         )
         super().__init__(function, takes_tuples, workers, pool)
 
@@ -248,9 +283,7 @@ class ProcessRunner(Runner):
         function: Callable[..., Any],
         takes_tuples: bool,
         workers: int,
-        task_timeout: float | None = None,
-        retries: int = 0,
-        retry_on: Any = Exception,
+        policy: Policy = _PLAIN,
         expected: dict[str, str] | None = None,
     ) -> None:
         from ._processes import ProcessPoolExecutor
@@ -259,11 +292,14 @@ class ProcessRunner(Runner):
             workers,
             initializer=_install,
             initargs=(function, takes_tuples, expected, _decimal_context()),
-            task_timeout=task_timeout,
-            retries=retries,
-            retry_on=retry_on,
+            task_timeout=policy.task_timeout,
+            retries=policy.retries,
+            retry_on=policy.retry_on,
         )
         super().__init__(function, takes_tuples, workers, pool)
+        # A chunk that a worker has died of is tried again item by item.
+        self._for_many = pool.options(retries=0)
+        self._for_one_again = pool.options(retries=max(0, policy.retries - 1))
         self._started = time.perf_counter()
         self._first: cf.Future[Any] | None = None
 
@@ -281,7 +317,11 @@ class ProcessRunner(Runner):
         self._first = None
         return True
 
-    def submit(self, items: list[Any]) -> cf.Future[Any]:
+    def submit(self, items: list[Any], is_again: bool = False) -> cf.Future[Any]:
+        if is_again:
+            return self._for_one_again.submit(_run_installed, items)
+        if len(items) > 1:
+            return self._for_many.submit(_run_installed, items)
         return self.executor.submit(_run_installed, items)
 
     def result(self, future: cf.Future[Any], timeout: float | None) -> Done:

@@ -122,7 +122,13 @@ class _ProcessExecutor(BaseExecutor):
         return None
 
     def statistics(self) -> Statistics:
-        """Tell what the executor has done so far: a `Statistics`."""
+        """Tell what the executor has done so far.
+
+        Returns
+        -------
+        Statistics
+            Counts of tasks, workers and the queue, and seconds of work.
+        """
         from ._statistics import Statistics
 
         figures = self._process_pool().statistics()

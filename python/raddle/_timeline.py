@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 import threading
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +125,7 @@ class Timeline:
             name = self._names.get(lane["tid"])
             if name is not None and lane["kind"] != "process" and lane["executor"] < 0:
                 lane["name"] = name
-        return {"version": 1, "machine": _machine(), "fetches": [], **record}
+        return {"version": 1, "machine": _machine(), **record}
 
     def _record(self) -> dict[str, Any]:
         """Return the recording in plain values: what pages and exports are made of."""
@@ -165,9 +164,10 @@ class Timeline:
         _write(target, self._html(target.stem) if target.suffix == ".html" else self._json())
 
     def _html(self, title: str) -> str:
-        # By its name: what draws is loaded when it is wanted, and only then.
-        page = import_module("._timeline_page", __package__).page
-        return str(page(self._record(), title))
+        # Here: what draws is loaded when it is wanted, and only then.
+        from ._timeline_page import page
+
+        return page(self._record(), title)
 
     def _json(self) -> str:
         from ._trace_events import trace
@@ -199,11 +199,9 @@ class Timeline:
         """Show the page in a notebook, in a frame of its own."""
         if self._recorded is None:
             return None
-        from html import escape
+        from ._timeline_page import embedded
 
-        page = escape(self._html("timeline"), quote=True)
-        style = "width:100%;height:36em;border:0"
-        return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
+        return embedded(self._recorded, "timeline")
 
     def __repr__(self) -> str:
         if self._recording is not None:

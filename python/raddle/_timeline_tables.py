@@ -69,17 +69,18 @@ def figures(record: dict[str, Any], plain: Plain) -> str:
     tasks = record["tasks"]
     took = [span for span in spans(record) if span is not None]
     used = {lane for lane, start in zip(tasks["lane"], tasks["started"]) if start is not None}
+    waiting = total(record["gil"].get("waiting", ()))
     busy, duration = sum(took), max(record["duration"], 1e-9)
     rows: list[tuple[str, str]] = [
         ("Tasks", f"{sum(state != RETRIED for state in tasks['state']):,}"),
         ("Recorded for", time_text(record["duration"])),
         ("Workers used", f"{len(used):,}"),
-        ("Busy at a time", f"{busy / duration:.2f}"),
+        # Who waits for the GIL has a task, and does not work at it.
+        ("At work at a time", f"{max(0.0, busy - waiting) / duration:.2f}"),
     ]
     for state, count in counted(tasks["state"]):
         if state not in (0, 5):
             rows.append((STATES[state].capitalize(), f"{count:,}"))
-    waiting = total(record["gil"].get("waiting", ()))
     if waits_seen(record) and busy:
         rows.append(("Waited for the GIL", f"{min(1.0, waiting / busy):.0%}"))
     if record.get("dropped"):

@@ -31,6 +31,7 @@ def trace(record: dict[str, Any]) -> dict[str, Any]:
         *_processes(record),
         *_threads(record),
         *_tasks(record),
+        *_fetches(record),
         *_queues(record),
         *_gil(record),
         *_ends(record),
@@ -132,6 +133,24 @@ def _begun(record: dict[str, Any], task: dict[str, Any]) -> Iterator[dict[str, A
     if task["state"] == _WORKER_DIED:
         died = f"{name}: {_named(record, task['error']) or 'its worker died'}"
         yield _event("i", died, pid, tid, end, s="p", cat="death", args=args)
+
+
+def _fetches(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield pages as asynchronous spans, for those of a host overlap; phases lie in their page."""
+    for number, fetch in enumerate(record["fetches"]):
+        if not fetch["phases"]:
+            continue
+        place = _place(record, fetch["lane"])
+        about: dict[str, Any] = {"cat": "fetch", "id": number}
+        name = record["names"][fetch["url"]]
+        args = {"status": fetch["status"], "error": _named(record, fetch["error"])}
+        told = {key: value for key, value in args.items() if value is not None}
+        start, end = fetch["phases"][0][1], fetch["phases"][-1][2]
+        yield _event("b", name, *place, start, **about, args={**told, "bytes": fetch["bytes"]})
+        for phase, since, until in fetch["phases"]:
+            yield _event("b", phase, *place, since, **about)
+            yield _event("e", phase, *place, until, **about)
+        yield _event("e", name, *place, end, **about)
 
 
 def _queues(record: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -106,6 +106,21 @@ def test_the_report_has_the_figures_that_were_printed(capsys, tmp_path):
     assert text.count('class="raddle-timeline"') == 1
 
 
+def test_a_table_that_a_part_lays_out_itself_is_one_in_the_report(tmp_path):
+    path = tmp_path / "run.html"
+    view = screen.Screen(io.StringIO(), report=report.Report())
+    view.title("sums", "a sum")
+    view.row("  name   time", ["name", "time"], head=True)
+    view.row("  a<b   1.0 s", ["a<b", "1.0 s"])
+    view.conclude("It took a while.")
+    view.report.save(path)
+    text = path.read_text()
+    assert '<td>a&lt;b</td><td class="number">1.0 s</td>' in text
+    assert '<th scope="col" class="number">time</th>' in text
+    assert "&lt;t" not in text
+    assert view.stream.getvalue().splitlines()[1:3] == ["  name   time", "  a<b   1.0 s"]
+
+
 def test_a_part_alone_writes_a_report_only_if_asked(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     assert shown(capsys, "--part", "map")[0] == 0
@@ -223,7 +238,7 @@ def test_the_batch_part_has_the_same_result_in_all_ways(capsys):
     assert "  > 4,000 flights: the same each way" in lines
     for name in ("in 4 parts", "apply, by element", "groups, by carrier"):
         (line,) = [line for line in lines if line.startswith(f"  {name} ")]
-        assert len(re.findall(r"[\d.]+ m?s", line)) == 3, line
+        assert len(re.findall(r"[\d.]+ m?s", line)) == 4, line
 
 
 def test_the_batch_part_reads_the_whole_table():

@@ -248,7 +248,8 @@ class TestUse:
         assert "was not written" in capsys.readouterr().err
 
     def test_a_child_of_a_fork_records_nothing_and_does_not_hang(self):
-        code, output, errors = run(
+        # From 3.12 on the interpreter warns of a fork beside threads.
+        code, output, _warnings = run(
             "raddle",
             """
             with futures.timeline() as outer:
@@ -265,4 +266,4 @@ class TestUse:
             say(len(outer._record()["tasks"]["task"]))
             """,
         )
-        assert (code, output, errors) == (0, ["1 No tasks", "100"], [])
+        assert (code, output) == (0, ["1 No tasks", "100"])

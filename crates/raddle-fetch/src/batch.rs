@@ -13,6 +13,7 @@ use cookie_store::{CookieStore, RawCookie};
 use futures_util::stream::{FuturesUnordered, Stream};
 use http::header::{COOKIE, HeaderValue, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, Method};
+use raddle::events::{Fetch, emit_fetch};
 use tokio::sync::Notify;
 use url::Position;
 
@@ -439,7 +440,7 @@ fn host(job: &Job) -> String {
 /// One exchange of a job, with the cookies of the call.
 async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Box<Job>) -> Done {
     job.complete(&call.defaults);
-    let mut course = Course { started: Instant::now(), resent: 0 };
+    let mut course = Course::new();
     if let Some(jar) = &call.jar {
         put_cookies(jar, &mut job);
     }
@@ -457,7 +458,22 @@ async fn run(client: Arc<Client>, call: Arc<Call>, host: HostId, mut job: Box<Jo
         lock(jar).store_response_cookies(cookies, &job.outgoing.url);
     }
     job.resent += course.resent;
+    emit_fetch(|| told(&job, &mut course, &result));
     Done { job, host, elapsed: course.started.elapsed(), result }
+}
+
+/// What those who listen to events are told of an exchange.
+fn told(job: &Job, course: &mut Course, result: &Result<Answer, Failed>) -> Fetch {
+    let url = &job.outgoing.url;
+    Fetch {
+        // Without a name and a password.
+        url: format!("{}://{}", url.scheme(), &url[Position::BeforeHost..Position::AfterQuery]),
+        host: url[Position::BeforeHost..Position::AfterPort].into(),
+        phases: std::mem::take(&mut course.phases),
+        status: result.as_ref().ok().map(|answer| answer.head.status.as_u16()),
+        bytes: result.as_ref().map_or(0, |answer| answer.body.len() as u64),
+        error: result.as_ref().err().map(|failed| failed.detail.clone()),
+    }
 }
 
 fn put_cookies(jar: &Mutex<CookieStore>, job: &mut Job) {

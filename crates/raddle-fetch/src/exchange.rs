@@ -12,6 +12,7 @@ use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderVal
 use http::{HeaderMap, Method, Uri, Version, response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
+use raddle::events::is_listening;
 use tokio::time::{Instant, Sleep};
 use url::{Position, Url};
 
@@ -53,6 +54,22 @@ pub(crate) struct Course {
     pub(crate) started: std::time::Instant,
     /// How often it was sent again because the server had closed a resting connection.
     pub(crate) resent: u32,
+    /// What was done so far, for those who listen to events.
+    pub(crate) phases: Vec<(&'static str, std::time::Instant, std::time::Instant)>,
+}
+
+impl Course {
+    pub(crate) fn new() -> Self {
+        Self { started: std::time::Instant::now(), resent: 0, phases: Vec::new() }
+    }
+
+    /// A phase ends now, which began with the end of the one before, or at the start.
+    fn ends(&mut self, phase: &'static str) {
+        if is_listening() {
+            let from = self.phases.last().map_or(self.started, |(.., to)| *to).max(self.started);
+            self.phases.push((phase, from, std::time::Instant::now()));
+        }
+    }
 }
 
 /// What came back.
@@ -156,7 +173,11 @@ pub(crate) async fn exchange(
         let mut connection = match rested {
             Some((connection, _)) => connection,
             // Boxed, because it is rare and large: each exchange is moved to its place as a whole.
-            None => Box::pin(connect(client, outgoing, clock.as_mut())).await?,
+            None => {
+                let connected = Box::pin(connect(client, outgoing, clock.as_mut())).await;
+                course.ends("connect");
+                connected?
+            }
         };
         if connection.is_http2() {
             if !Box::pin(connection.admit()).await {
@@ -166,8 +187,14 @@ pub(crate) async fn exchange(
             clock.set(Clock::start(timeout, spent));
             course.started = std::time::Instant::now();
         }
-        match send(client, &mut connection, outgoing, clock.as_mut()).await {
-            Ok((head, body)) => return read(client, connection, outgoing, head, body, follows, receiver, clock).await,
+        let sent = send(client, &mut connection, outgoing, clock.as_mut()).await;
+        course.ends("wait");
+        match sent {
+            Ok((head, body)) => {
+                let read = read(client, connection, outgoing, head, body, follows, receiver, clock).await;
+                course.ends("body");
+                return read;
+            }
             // The server had closed a connection that rested: that is no answer to this request.
             Err(failed) if rest.is_some_and(|rest| is_stale(&failed, &outgoing.method, rest)) => {
                 client.pool.forget(origin(&outgoing.url));

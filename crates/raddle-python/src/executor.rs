@@ -167,6 +167,25 @@ impl ThreadPool {
     }
 
     /// Run `fn(*args, **kwargs)` on a thread of the pool; return its future.
+    ///
+    /// Parameters
+    /// ----------
+    /// fn : callable
+    ///     What to call.
+    /// *args, **kwargs : object
+    ///     Its arguments.
+    ///
+    /// Returns
+    /// -------
+    /// Future
+    ///     The call's value or exception, when it has ended.
+    ///
+    /// Raises
+    /// ------
+    /// TypeError
+    ///     `fn` cannot be called.
+    /// RuntimeError
+    ///     The executor was shut down, the pool is broken, or this is a child of `os.fork()`.
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn submit<'py>(
         &self,
@@ -282,6 +301,25 @@ impl View {
     }
 
     /// Run `fn(*args, **kwargs)` on a thread of the pool; return its future.
+    ///
+    /// Parameters
+    /// ----------
+    /// fn : callable
+    ///     What to call.
+    /// *args, **kwargs : object
+    ///     Its arguments.
+    ///
+    /// Returns
+    /// -------
+    /// Future
+    ///     The call's value or exception, when it has ended.
+    ///
+    /// Raises
+    /// ------
+    /// TypeError
+    ///     `fn` cannot be called.
+    /// RuntimeError
+    ///     The executor was shut down, the pool is broken, or this is a child of `os.fork()`.
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn submit<'py>(
         &self,

@@ -252,6 +252,27 @@ impl NativeFuture {
     }
 
     /// Return the value of the call, or raise its exception.
+    ///
+    /// Parameters
+    /// ----------
+    /// timeout : float, optional
+    ///     Seconds to wait at most; None for no limit. The call itself goes on.
+    ///
+    /// Returns
+    /// -------
+    /// object
+    ///     What the call has returned.
+    ///
+    /// Raises
+    /// ------
+    /// TimeoutError
+    ///     The time is over, and the call has not ended.
+    /// CancelledError
+    ///     The call was cancelled.
+    /// DeadlockError
+    ///     The call can never end, because it waits for the calling thread. Never with `timeout`.
+    /// Exception
+    ///     What the call has raised.
     #[pyo3(signature = (timeout=None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         self.settle(py, timeout)?;
@@ -259,6 +280,25 @@ impl NativeFuture {
     }
 
     /// Return the exception of the call, or None.
+    ///
+    /// Parameters
+    /// ----------
+    /// timeout : float, optional
+    ///     Seconds to wait at most; None for no limit. The call itself goes on.
+    ///
+    /// Returns
+    /// -------
+    /// BaseException or None
+    ///     What the call has raised; None if it has returned.
+    ///
+    /// Raises
+    /// ------
+    /// TimeoutError
+    ///     The time is over, and the call has not ended.
+    /// CancelledError
+    ///     The call was cancelled.
+    /// DeadlockError
+    ///     The call can never end, because it waits for the calling thread. Never with `timeout`.
     #[pyo3(signature = (timeout=None))]
     fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyBaseException>>> {
         self.settle(py, timeout)?;
@@ -286,6 +326,11 @@ impl NativeFuture {
     }
 
     /// Cancel the call unless it has begun; return whether it is cancelled.
+    ///
+    /// Returns
+    /// -------
+    /// bool
+    ///     False if the call runs or has ended; True if it is cancelled, now or before.
     fn cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
         match slf.get().task.cancel() {
             Cancel::Refused => Ok(false),
@@ -295,6 +340,12 @@ impl NativeFuture {
     }
 
     /// Call `fn(future)` when the future is done; at once if it is.
+    ///
+    /// Parameters
+    /// ----------
+    /// fn : callable
+    ///     Takes the future. It is called once, in the order of adding, on the thread that ends the
+    ///     future, or on the calling one if it has ended. What it raises is logged and ignored.
     #[pyo3(name = "add_done_callback")]
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {
         let this = slf.get();

@@ -520,6 +520,26 @@ impl PyProcessPool {
     }
 
     /// Run `fn(*args, **kwargs)` in a process of the pool; return its future.
+    ///
+    /// Parameters
+    /// ----------
+    /// fn : callable
+    ///     What to call.
+    /// *args, **kwargs : object
+    ///     Its arguments. They are sent as they are now;
+    ///     what cannot be sent fails the future.
+    ///
+    /// Returns
+    /// -------
+    /// Future
+    ///     The call's value or exception, when it has ended.
+    ///
+    /// Raises
+    /// ------
+    /// TypeError
+    ///     `fn` cannot be called.
+    /// RuntimeError
+    ///     The executor was shut down, the pool is broken, or this is a child of `os.fork()`.
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn submit<'py>(
         &self,
@@ -600,6 +620,26 @@ impl ProcessView {
     }
 
     /// Run `fn(*args, **kwargs)` in a process of the pool; return its future.
+    ///
+    /// Parameters
+    /// ----------
+    /// fn : callable
+    ///     What to call.
+    /// *args, **kwargs : object
+    ///     Its arguments. They are sent as they are now;
+    ///     what cannot be sent fails the future.
+    ///
+    /// Returns
+    /// -------
+    /// Future
+    ///     The call's value or exception, when it has ended.
+    ///
+    /// Raises
+    /// ------
+    /// TypeError
+    ///     `fn` cannot be called.
+    /// RuntimeError
+    ///     The executor was shut down, the pool is broken, or this is a child of `os.fork()`.
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn submit<'py>(
         &self,

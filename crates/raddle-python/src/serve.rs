@@ -251,8 +251,14 @@ impl<'a, 'py> PythonHandler<'a, 'py> {
             Passed::Tuple(args) => function.call1(args),
             Passed::WithKeywords(args, kwargs) => function.call(args, Some(&kwargs)),
             Passed::Ones(_) | Passed::Many(_) => unreachable!("a chunk is run elsewhere"),
-        });
-        self.pickling.push_value(&value?, reply)?;
+        })?;
+        let start = reply.len();
+        let Err(error) = self.pickling.push_value(&value, reply) else { return Ok(RETURNED) };
+        reply.truncate(start);
+        // A function of raddle's may know what to send in place of a result that cannot be sent.
+        let Some(in_place) = function.getattr_opt(intern!(self.py, "_raddle_in_place_of"))? else { return Err(error) };
+        let value = in_place.call1((value,))?;
+        self.pickling.push_value(&value, reply)?;
         Ok(RETURNED)
     }
 

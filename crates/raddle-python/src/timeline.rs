@@ -141,6 +141,7 @@ fn record<'py>(py: Python<'py>, timeline: &Timeline, is_sampled: bool) -> PyResu
     record.set_item("lanes", lanes(py, timeline)?)?;
     record.set_item("tasks", tasks(py, timeline)?)?;
     record.set_item("gil", gil(py, timeline.interpreter.as_ref(), is_sampled)?)?;
+    record.set_item("fetches", fetches(py, timeline)?)?;
     record.set_item("locks", locks(py, timeline)?)?;
     record.set_item("names", PyList::new(py, &timeline.names)?)?;
     record.set_item("summary", timeline.summary())?;
@@ -165,6 +166,7 @@ fn lanes<'py>(py: Python<'py>, timeline: &Timeline) -> PyResult<Bound<'py, PyLis
         let kind = match lane.kind {
             LaneKind::Process => "process",
             LaneKind::Caller => "caller",
+            LaneKind::Fetch => "fetch",
             _ => "thread",
         };
         row.set_item("process", lane.process)?;
@@ -199,6 +201,22 @@ fn tasks<'py>(py: Python<'py>, timeline: &Timeline) -> PyResult<Bound<'py, PyDic
     column!("submitter", |task| index(task.submitter));
     column!("task", |task| task.number);
     Ok(columns)
+}
+
+fn fetches<'py>(py: Python<'py>, timeline: &Timeline) -> PyResult<Bound<'py, PyList>> {
+    let rows = timeline.fetches.iter().map(|fetch| {
+        let row = PyDict::new(py);
+        let phases = fetch.phases.iter().map(|(phase, from, to)| (*phase, seconds(*from), seconds(*to)));
+        let phases = phases.map(|phase| phase.into_pyobject(py)).collect::<PyResult<Vec<_>>>()?;
+        row.set_item("lane", fetch.lane)?;
+        row.set_item("url", fetch.url)?;
+        row.set_item("phases", PyList::new(py, phases)?)?;
+        row.set_item("status", fetch.status)?;
+        row.set_item("bytes", fetch.bytes)?;
+        row.set_item("error", index(fetch.error))?;
+        Ok(row)
+    });
+    PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)
 }
 
 fn locks<'py>(py: Python<'py>, timeline: &Timeline) -> PyResult<Bound<'py, PyList>> {

@@ -444,7 +444,9 @@ impl<J: Job> Runnable for Task<J> {
 
     fn fail(&self, failure: Failure) -> Notices {
         drop(self.take_job());
-        self.cell.finish(failure.into()).unwrap_or_default()
+        let error = if events::is_listening() { Some(failure.to_string().into()) } else { None };
+        let tell = || self.emit_with(EventKind::Ended { failed: true }, None, error);
+        self.cell.finish_and(failure.into(), tell).unwrap_or_default()
     }
 
     fn cancel(&self) -> Notices {

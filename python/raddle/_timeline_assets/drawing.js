@@ -80,7 +80,7 @@ class Drawing {
     this.width = width;
     this.narrow = width < 600;
     this.left = this.narrow ? 6 : Math.min(190, Math.round(width * 0.2));
-    this.right = 10;
+    this.right = 16;
     this.bands = [];
     let top = 26;
     const add = (kind, height, more = {}) => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy
@@ -118,9 +119,24 @@ def series_null_below_three(part: Any) -> Any:
     return polars.Series("i", [value if value >= 3 else None for value in part["i"]])
 
 
+def reversed_rows(part: Any) -> Any:
+    return part.iloc[::-1]
+
+
+def doubled_column(part: Any) -> Any:
+    return part[["s", "s"]].set_axis(["one", "two"], axis=1)
+
+
 def distinct_objects(part: Any) -> int:
     return len(set(map(id, part["s"])))
 
 
 def upper_s(part: Any) -> Any:
     return part.assign(s=part["s"].map({text: text.upper() for text in part["s"].unique()}))
+
+
+def bounds(rows: int, parts: int) -> list[slice]:
+    """Return the rows of each part, as `map_frame` splits them."""
+    parts = max(1, min(parts, rows))
+    edges = [rows * number // parts for number in range(parts + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(edges)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import itertools
 import pickle
 import threading
 
@@ -14,17 +13,11 @@ import polars
 import polars.testing
 import pyarrow
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import raddle
-
-SETTINGS = settings(
-    max_examples=25,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+from raddle import _map_frame
 
 
 @pytest.fixture(scope="module")
@@ -33,163 +26,18 @@ def pool():
         yield executor
 
 
-def bounds(rows, parts):
-    parts = max(1, min(parts, rows))
-    edges = [rows * number // parts for number in range(parts + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(edges)]
-
-
-# generated frames
-
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
-
-
-def columns(rows):
-    def lists(values):
-        return st.lists(values, min_size=rows, max_size=rows)
-
-    numbers = st.integers(-(2**40), 2**40)
-    times = st.datetimes(
-        min_value=pandas.Timestamp(1990, 1, 1), max_value=pandas.Timestamp(2060, 1, 1)
-    )
-    return st.fixed_dictionaries(
-        {
-            "i": lists(numbers).map(lambda v: pandas.Series(v, dtype="int64")),
-            "f": lists(st.floats()).map(lambda v: pandas.Series(v, dtype="float64")),
-            "s": lists(TEXTS).map(lambda v: pandas.Series(v, dtype=object)),
-        },
-        optional={
-            "b": lists(st.booleans()).map(lambda v: pandas.Series(v, dtype=bool)),
-            "g": lists(st.floats(width=32)).map(lambda v: pandas.Series(v, dtype="float32")),
-            "n": lists(st.none() | numbers).map(lambda v: pandas.Series(v, dtype="Int64")),
-            "a": lists(TEXTS).map(lambda v: pandas.Series(v, dtype="string[pyarrow]")),
-            "c": lists(st.sampled_from("xyz")).map(
-                lambda v: pandas.Series(pandas.Categorical(v, categories=list("xyz"), ordered=True))
-            ),
-            "t": lists(times).map(
-                lambda v: pandas.Series(v, dtype="datetime64[ns]").dt.tz_localize("UTC")
-            ),
-            "z": lists(times).map(
-                lambda v: (
-                    pandas.Series(v, dtype="datetime64[ns]")
-                    .dt.tz_localize("UTC")
-                    .dt.tz_convert("Europe/Zurich")
-                )
-            ),
-            "m": lists(TEXTS | numbers | st.none()).map(lambda v: pandas.Series(v, dtype=object)),
-        },
-    )
-
-
-def indexes(rows):
-    labels = st.lists(st.integers(0, 3), min_size=rows, max_size=rows)
-    pairs = st.lists(st.tuples(st.integers(0, 2), TEXTS), min_size=rows, max_size=rows)
-    return st.one_of(
-        st.just(pandas.RangeIndex(rows)),
-        st.just(pandas.date_range("2020-01-01", periods=rows, freq="h", tz="UTC", name="when")),
-        labels.map(lambda v: pandas.Index(v, name="label", dtype="int64")),
-        pairs.map(
-            lambda v: (
-                pandas.MultiIndex.from_tuples(v or [], names=["one", "two"])
-                if v
-                else pandas.MultiIndex.from_arrays([[], []], names=["one", "two"])
-            )
-        ),
-    )
-
-
-@st.composite
-def frames(draw, min_rows=0):
-    rows = draw(st.integers(min_rows, 12))
-    frame = pandas.DataFrame(draw(columns(rows)))
-    frame.index = draw(indexes(rows))
-    return frame
-
-
 PANDAS_FUNCTIONS = [tasks.with_double, tasks.identity, tasks.first_column, tasks.even_rows]
 
 
-@SETTINGS
-@given(frame=frames(), chunks=st.integers(1, 5), fn=st.sampled_from(PANDAS_FUNCTIONS))
-def test_a_pandas_frame_is_mapped_as_its_parts_are_one_by_one(pool, frame, chunks, fn):
-    expected = [fn(frame.iloc[part]) for part in bounds(len(frame), chunks)]
-    expected = expected[0] if len(expected) == 1 else pandas.concat(expected)
-    result = raddle.map_frame(fn, frame, chunks=chunks, executor=pool)
-    assert type(result) is type(expected)
-    same = getattr(
-        pandas.testing, f"assert_{type(result).__name__.lower().replace('data', '')}_equal"
-    )
-    same(result, expected, check_freq=True, check_exact=True)
-    assert result.flags == expected.flags
+@given(sizes=st.lists(st.integers(0, 1000), min_size=1, max_size=30), most=st.integers(1, 9))
+def test_groups_are_sent_in_runs_and_in_no_more_tasks_than_asked(sizes, most):
+    runs = list(_map_frame._weighed([range(size) for size in sizes], most))
+    assert [place for run in runs for place in range(*run)] == list(range(len(sizes)))
+    assert 1 <= len(runs) <= most
 
 
-@SETTINGS
-@given(frame=frames(min_rows=1), by=st.sampled_from(["i", "s", ["i", "s"]]))
-def test_groups_of_a_pandas_frame_are_mapped_one_by_one(pool, frame, by):
-    groups = list(frame.reset_index(drop=True).groupby(by))
-    frame = frame.reset_index(drop=True)
-    result = raddle.map_frame(tasks.with_double, frame, by=by, executor=pool)
-    expected = pandas.concat([tasks.with_double(group) for _, group in groups])
-    pandas.testing.assert_frame_equal(result, expected)
-    counts = raddle.map_frame(tasks.row_count, frame, by=by, executor=pool)
-    pandas.testing.assert_series_equal(counts, frame.groupby(by).size(), check_index_type=False)
-
-
-@SETTINGS
-@given(
-    frame=frames(), axis=st.sampled_from([0, 1]), fn=st.sampled_from([tasks.describe, tasks.pair])
-)
-def test_apply_to_a_frame_is_that_of_pandas(pool, frame, axis, fn):
-    if fn is tasks.pair and axis == 0 and len(frame) == 0:
-        return
-    expected = frame.apply(fn, axis=axis)
-    result = raddle.apply(fn, frame, axis=axis, executor=pool)
-    assert type(result) is type(expected)
-    if isinstance(expected, pandas.Series):
-        pandas.testing.assert_series_equal(result, expected)
-    else:
-        pandas.testing.assert_frame_equal(result, expected)
-
-
-@SETTINGS
-@given(frame=frames(), fn=st.sampled_from([str, tasks.sometimes, type, tasks.identity]))
-def test_apply_to_each_column_is_that_of_pandas(pool, frame, fn):
-    for name in frame.columns:
-        expected = frame[name].apply(fn)
-        result = raddle.apply(fn, frame[name], executor=pool)
-        pandas.testing.assert_series_equal(result, expected)
-
-
-@SETTINGS
-@given(frame=frames(), chunks=st.integers(1, 5))
-def test_a_polars_frame_and_a_pyarrow_table_are_mapped_as_they_are(pool, frame, chunks):
-    table = pyarrow.Table.from_pandas(
-        frame.drop(columns="m", errors="ignore").reset_index(drop=True)
-    )
-    same = raddle.map_frame(tasks.identity, table, chunks=chunks, executor=pool)
-    # As of JSON: NaN is not equal to itself.
-    assert same.schema.equals(table.schema, check_metadata=True)
-    assert str(same.to_pylist()) == str(table.to_pylist())
-    polar = polars.from_arrow(table)
-    back = raddle.map_frame(tasks.identity, polar, chunks=chunks, executor=pool)
-    polars.testing.assert_frame_equal(back, polar)
-    column = raddle.map_frame(tasks.identity, polar["f"], chunks=chunks, executor=pool)
-    polars.testing.assert_series_equal(column, polar["f"])
-
-
-@SETTINGS
-@given(
-    shape=st.tuples(st.integers(0, 9), st.integers(1, 3)),
-    kind=st.sampled_from(["f8", "i4", "M8[s]", "U3", "?", "c16"]),
-    chunks=st.integers(1, 5),
-)
-def test_an_array_is_mapped_as_it_is(pool, shape, kind, chunks):
-    array = numpy.arange(numpy.prod(shape)).reshape(shape).astype(kind)
-    result = raddle.map_frame(tasks.identity, array, chunks=chunks, executor=pool)
-    assert (result.dtype, result.shape) == (array.dtype, array.shape)
-    assert result.tolist() == array.tolist()
-    column = raddle.map_frame(tasks.identity, array[:, 0], chunks=chunks, executor=pool)
-    assert column.tolist() == array[:, 0].tolist()
+def test_a_large_group_is_sent_alone():
+    assert list(_map_frame._weighed([b"12345678", b"1", b"1" * 7], 2)) == [(0, 1), (1, 3)]
 
 
 # what fn returns
@@ -220,7 +68,7 @@ def many_texts(rows=1000):
 def test_columns_of_strings_are_as_the_function_leaves_them(pool, fn, chunks):
     frame = many_texts()
     result = raddle.map_frame(fn, frame, chunks=chunks, executor=pool)
-    expected = pandas.concat([fn(frame.iloc[part].copy()) for part in bounds(1000, chunks)])
+    expected = pandas.concat([fn(frame.iloc[part].copy()) for part in tasks.bounds(1000, chunks)])
     assert type(result) is type(expected)
     assert result.equals(expected)
     if result.ndim == 2:
@@ -246,7 +94,7 @@ def test_columns_of_strings_in_groups_and_threads(pool):
     pandas.testing.assert_frame_equal(result, pandas.concat(map(tasks.write_texts, groups)))
     with raddle.ThreadPoolExecutor(2) as threads:
         result = raddle.map_frame(tasks.write_texts, frame, chunks=3, executor=threads)
-    parts = [frame.iloc[part].copy() for part in bounds(1000, 3)]
+    parts = [frame.iloc[part].copy() for part in tasks.bounds(1000, 3)]
     pandas.testing.assert_frame_equal(result, pandas.concat(map(tasks.write_texts, parts)))
 
 

@@ -109,6 +109,15 @@ def test_tables_tell_what_was_recorded():
     ]
 
 
+def test_the_figures_do_not_take_waiting_for_the_gil_for_work():
+    text = tables.figures(recordings.example(), pages.plain)
+    shown = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", text))
+    # All runs took 5.3 s; of 2.0 s, 0.8 were waited for the GIL.
+    assert shown["At work at a time"] == "2.25"
+    assert shown["Waited for the GIL"] == "15%"
+    assert (shown["Tasks"], shown["Retried"]) == ("10", "1")
+
+
 def test_failures_beyond_the_table_are_counted():
     record = recordings.empty()
     lane = recordings.lane(record, "worker")

@@ -55,6 +55,9 @@ const UNKNOWN: u64 = 20;
 const LOOKS: f64 = 3.0;
 /// Old looks fade: so many count at most.
 const MOST_LOOKS: f64 = 16.0;
+/// More threads than a map has by itself: one that holds the interpreter lock whenever it can computes a greater share of its
+/// time than one of these.
+const MOST_CONTENDING: f64 = 64.0;
 /// The share of the looks below which computing does without the lock; above the other, it holds it all the time.
 const FREE: f64 = 0.2;
 /// As [`FREE`].
@@ -68,6 +71,8 @@ pub struct Controller {
     total: Option<u64>,
     has_lock: bool,
     way: Way,
+    /// The way of the first item.
+    began: Way,
     done: u64,
     recent: Recent,
     /// What items took before the last move, until the new way has been measured.
@@ -92,6 +97,7 @@ impl Controller {
             total,
             has_lock,
             way: Way::Sequential,
+            began: Way::Sequential,
             done: 0,
             recent: Recent::default(),
             known: None,
@@ -224,8 +230,12 @@ impl Controller {
         }
         if self.way == Way::Threads && costs.holding > 0.5 * busy {
             // Threads that wait for each other's lock do not wait for anything outside.
-            let outside = known.map_or(0.0, |known| known.waiting);
-            costs.waiting = waiting.min(outside);
+            costs.waiting = match known {
+                Some(known) => waiting.min(known.waiting),
+                // In a map that began on threads nobody has seen: so many never wait for one lock.
+                None if busy * MOST_CONTENDING < wall => waiting,
+                None => 0.0,
+            };
         }
         costs
     }
@@ -330,6 +340,7 @@ impl Controller {
     /// The map begins in this way, as somebody has decided.
     pub fn start(&mut self, way: Way) {
         self.way = way;
+        self.began = way;
     }
 
     /// How many items to give to one of so many workers at a time, in the present way.
@@ -371,7 +382,10 @@ impl Controller {
         let mut lines = vec![format!("{}{of} items done, now {}", self.done, self.way.name())];
         lines.extend(self.costs().map(|costs| describe(&costs)));
         if self.moves.is_empty() && self.costs().is_some() {
-            lines.push("it stayed a plain loop: nothing else was predicted to pay".into());
+            lines.push(match self.began {
+                Way::Sequential => "it stayed a plain loop: nothing else was predicted to pay".into(),
+                began => format!("it was done by {} from the first item on", began.name()),
+            });
         }
         lines.extend(self.moves.iter().map(|one| format!("after {} items: {}", one.done, one.reason)));
         lines.extend(self.forbidden.iter().map(|(way, reason)| format!("no {}: {reason}", way.name())));
@@ -523,5 +537,23 @@ mod tests {
         let reason = &made.moves()[0].reason;
         assert!(reason.contains("an item takes 100 ms (100 % waiting)"), "{reason}");
         assert!(reason.contains("32 threads to take 402 ms for the 99 items that remain, the loop 9.90 s"), "{reason}");
+    }
+
+    #[test]
+    fn a_map_that_begins_on_threads_waits_where_it_hardly_computes_and_says_where_it_was_done() {
+        let mut made = controller(100);
+        made.start(Way::Threads);
+        after(&mut made, 10, 0.01, 1e-5, 0);
+        let report = made.report().join("\n");
+        assert!(report.contains("100 % waiting"), "{report}");
+        assert!(report.contains("it was done by threads from the first item on"), "{report}");
+        let mut contended = controller(100);
+        contended.start(Way::Threads);
+        contended.observe(Observation { items: 1, wall: 0.01, busy: 0.001 });
+        assert_eq!(
+            contended.costs().map(|costs| costs.waiting),
+            Some(0.0),
+            "it waited for the lock, as far as is known"
+        );
     }
 }

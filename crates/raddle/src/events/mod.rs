@@ -98,6 +98,28 @@ pub trait Observer: Send + Sync {
     fn waited(&self, wait: &LockWait) {
         let _ = wait;
     }
+
+    /// A page, or what took its place, has been fetched.
+    fn fetched(&self, fetch: &Fetch) {
+        let _ = fetch;
+    }
+}
+
+/// One exchange over HTTP.
+#[derive(Clone, Debug, Default)]
+pub struct Fetch {
+    /// What was fetched, without what only the server should know.
+    pub url: String,
+    /// Where from.
+    pub host: String,
+    /// What was done, one after the other, each from when to when.
+    pub phases: Vec<(&'static str, Instant, Instant)>,
+    /// The status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// The bytes of its body.
+    pub bytes: u64,
+    /// Why there was none.
+    pub error: Option<String>,
 }
 
 /// A wait for a lock of [`sync`](crate::sync), on the thread that waited.
@@ -181,6 +203,15 @@ pub fn is_listening() -> bool {
 pub(crate) fn emit(event: impl FnOnce() -> Event) {
     if is_listening() {
         tell(&event());
+    }
+}
+
+/// Tells the observers, if there are any, of a page that was fetched: for those who fetch.
+#[inline]
+pub fn emit_fetch(fetch: impl FnOnce() -> Fetch) {
+    if is_listening() {
+        let fetch = fetch();
+        tell_each(|observer| observer.fetched(&fetch));
     }
 }
 

@@ -140,6 +140,10 @@ impl<T> Link<T> {
     /// There is no [room](Self::has_room).
     pub fn send(&mut self, number: u64, bytes: Bytes, kept: T) -> Result<(), Corrupt> {
         let place = self.free.pop().expect("there is room for a task");
+        if events::is_listening() {
+            // What a former task of the place has left is not this one's.
+            let _ = self.seat.take_ran(place);
+        }
         self.seat.claims.send(place, number);
         self.sent.push_back(Sent { number, place, kept });
         let kind = TASK | u16::try_from(place).expect("places are few");

@@ -392,10 +392,10 @@ impl ProcessPool {
             let mut crew = self.crew.lock();
             let Arrived { came, entries, count } = crew.receive();
             has_entries = !entries.is_empty();
+            self.settling.fetch_add(count, SeqCst);
             // Under the pool's lock, so that the entries come in the order of what was received.
             let is_news = self.teller.put(entries);
             let hired = self.dispatch(&mut crew, &mut spent);
-            self.settling.fetch_add(count, SeqCst);
             let is_idle = crew.phase != Phase::Open && crew.outstanding() == 0;
             let must_look = crew.has_behind && !std::mem::replace(&mut crew.is_looked_after, true);
             (came, count, hired || crew.wants_encoding || must_look || is_idle || is_news)

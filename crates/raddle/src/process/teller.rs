@@ -184,10 +184,15 @@ impl ProcessPool {
         }
         if teller.is_refused.load(SeqCst) && !teller.is_current() {
             teller.thread.store(os::thread_ident(), SeqCst);
-            while let Some((untold, entry)) = teller.next() {
-                self.carry_out(&untold, entry);
-            }
+            self.tell_pending();
             teller.thread.store(0, SeqCst);
+        }
+    }
+
+    fn tell_pending(&self) {
+        while let Some((untold, entry)) = self.teller.next() {
+            self.carry_out(&untold, entry);
+            self.stop_passing();
         }
     }
 
@@ -197,9 +202,7 @@ impl ProcessPool {
         pool::note_own_thread();
         teller.thread.store(os::thread_ident(), SeqCst);
         loop {
-            while let Some((untold, entry)) = teller.next() {
-                self.carry_out(&untold, entry);
-            }
+            self.tell_pending();
             if teller.is_over.load(SeqCst) {
                 break;
             }
@@ -230,9 +233,7 @@ impl ProcessPool {
             let slice: Vec<_> = rest.by_ref().take(MOST_NOTES).collect();
             let bytes = slice.iter().map(weight).sum();
             self.launcher.hear(slice);
-            if self.teller.has_waited.swap(false, SeqCst) {
-                self.crew.lock().lets_pass = false;
-            }
+            self.stop_passing();
             if untold.remove(bytes) {
                 self.drain();
             }
@@ -260,6 +261,12 @@ impl ProcessPool {
         }
         // What was not read, because too much was untold.
         self.drain();
+    }
+
+    fn stop_passing(&self) {
+        if self.teller.has_waited.swap(false, SeqCst) {
+            self.crew.lock().lets_pass = false;
+        }
     }
 
     /// Has a worker's endings wait behind what it has told, or carries them out now.

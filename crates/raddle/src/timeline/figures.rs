@@ -36,6 +36,8 @@ pub struct Figures {
     pub ran: Duration,
     /// Of that, how long they waited for the interpreter lock, as far as that was seen.
     pub waited: Duration,
+    /// How long threads that run tasks waited for locks, where that took long enough to sleep.
+    pub locked: Duration,
     /// How long tasks lay in the queue, on average.
     pub queued: Duration,
     /// How long, at the end, but one task ran.
@@ -52,10 +54,15 @@ impl Figures {
         if self.workers == 0 { 0.0 } else { (share(self.ran, self.took) / self.workers as f64).min(1.0) }
     }
 
-    /// How many times as fast as one after the other: the time for which tasks ran and did not wait for the interpreter
-    /// lock, by the time that all took.
+    /// How long the tasks would have taken one after the other: they would have waited neither for the interpreter lock nor
+    /// for others.
+    pub fn alone(&self) -> Duration {
+        self.ran.saturating_sub(self.waited).saturating_sub(self.locked)
+    }
+
+    /// How many times as fast as one after the other it was.
     pub fn speedup(&self) -> f64 {
-        share(self.ran.saturating_sub(self.waited), self.took)
+        share(self.alone(), self.took)
     }
 
     /// Which part of the time that tasks ran they waited for the interpreter lock.
@@ -84,17 +91,39 @@ impl Timeline {
         figures.took = last.saturating_sub(first);
         figures.queued = queued.checked_div(begun).unwrap_or_default();
         figures.waited = self.waited();
+        figures.locked = self.locked();
         figures.alone_at_end = self.alone_at_end(last);
         figures
     }
 
     /// How many lanes have run something.
     fn workers(&self) -> usize {
-        let mut has_run = vec![false; self.lanes.len()];
+        self.have_run().into_iter().filter(|has_run| *has_run).count()
+    }
+
+    /// Which lanes have run something.
+    fn have_run(&self) -> Vec<bool> {
+        let mut have_run = vec![false; self.lanes.len()];
         for lane in self.tasks.iter().filter_map(|task| task.lane) {
-            has_run[lane] = true;
+            have_run[lane] = true;
         }
-        has_run.into_iter().filter(|has_run| *has_run).count()
+        have_run
+    }
+
+    fn locked(&self) -> Duration {
+        let have_run = self.have_run();
+        let waits = self.locks.iter().filter(|wait| have_run[wait.lane]);
+        waits.map(|wait| wait.end.saturating_sub(wait.start)).sum()
+    }
+
+    /// The lock that was waited for longest.
+    fn worst_lock(&self) -> Option<&str> {
+        let mut waits = std::collections::HashMap::new();
+        for wait in &self.locks {
+            *waits.entry(wait.lock).or_insert(Duration::ZERO) += wait.end.saturating_sub(wait.start);
+        }
+        let (lock, _) = waits.into_iter().max_by_key(|(_, waited)| *waited)?;
+        self.names.get(lock?).map(String::as_str)
     }
 
     fn waited(&self) -> Duration {
@@ -121,8 +150,11 @@ impl Timeline {
     /// one after the other, and what held it back.
     pub fn summary(&self) -> String {
         let figures = self.figures();
-        if figures.tasks == 0 {
+        if figures.tasks == 0 && self.fetches.is_empty() {
             return format!("No tasks in {}.", seconds(self.duration));
+        }
+        if figures.tasks == 0 {
+            return self.pages();
         }
         let mut text = self.counted(&figures);
         if figures.workers > 0 {
@@ -133,14 +165,31 @@ impl Timeline {
         for reason in self.reasons(&figures) {
             let _ = write!(text, " {reason}");
         }
+        if !self.fetches.is_empty() {
+            let _ = write!(text, " {}", self.pages());
+        }
         if self.dropped > 0 {
             let _ = write!(text, " {} more tasks were not recorded: there were too many.", self.dropped);
         }
         text
     }
 
+    /// What was fetched.
+    fn pages(&self) -> String {
+        let phases = || self.fetches.iter().flat_map(|fetch| &fetch.phases);
+        let first = phases().map(|(_, from, _)| *from).min().unwrap_or_default();
+        let last = phases().map(|(.., to)| *to).max().unwrap_or_default();
+        let (took, alone) = (last.saturating_sub(first), phases().map(|(_, from, to)| to.saturating_sub(*from)).sum());
+        let failed = self.fetches.iter().filter(|fetch| fetch.error.is_some()).count();
+        let failed = if failed > 0 { format!(", {failed} of which failed") } else { String::new() };
+        let (count, took, times) = (counted(self.fetches.len(), "page"), seconds(took), share(alone, took));
+        format!("{count} fetched in {took}{failed}; one after the other: {}, {times:.1} times as long.", seconds(alone))
+    }
+
     fn counted(&self, figures: &Figures) -> String {
-        let processes = self.lanes.iter().filter(|lane| lane.kind == LaneKind::Process).count();
+        let have_run = self.have_run();
+        let processes = self.lanes.iter().zip(have_run);
+        let processes = processes.filter(|(lane, has_run)| *has_run && lane.kind == LaneKind::Process).count();
         let kind = match (processes, figures.workers) {
             (0, 1) => "thread",
             (0, _) => "threads",
@@ -168,7 +217,7 @@ impl Timeline {
 
     fn speed(&self, figures: &Figures) -> String {
         let speedup = figures.speedup();
-        let alone = seconds(figures.ran.saturating_sub(figures.waited));
+        let alone = seconds(figures.alone());
         if speedup >= 1.05 {
             return format!(" One after the other they would have taken about {alone}: {speedup:.1} times as long.");
         }
@@ -181,6 +230,12 @@ impl Timeline {
         if figures.waiting() >= MUCH_WAITING {
             let part = percent(figures.waiting());
             reasons.push(format!("Threads waited for the GIL {part} of the time: use processes."));
+        }
+        let locked = share(figures.locked, figures.ran);
+        if locked >= MUCH_WAITING {
+            let lock = self.worst_lock().map_or_else(|| "locks".into(), |name| format!("lock {name:?}"));
+            let part = percent(locked.min(1.0));
+            reasons.push(format!("Threads waited for {lock} {part} of the time: hold it for less, or use a Counter."));
         }
         if figures.workers > 1 && share(figures.alone_at_end, figures.took) >= LONG_TAIL {
             let alone = seconds(figures.alone_at_end);

@@ -1,4 +1,8 @@
-//! Who is recorded: threads by their numbers, worker processes by their executor and number.
+//! Who is recorded: threads, and worker processes by their executor and number.
+//!
+//! A thread may note its first event under a lock of an executor. There it must not ask for its [`ThreadNumber`], which it
+//! would get under the lock of the graph of waits, where executors' locks are taken: so threads have numbers of the
+//! recorders' own here, and the other is put down when the thread has come to have one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -7,12 +11,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::os;
 use crate::waits::ThreadNumber;
 
+static NEXT_OWN: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    static OWN: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// A number of the calling thread that no other has had.
+fn own_number() -> u64 {
+    if OWN.get() == 0 {
+        OWN.set(NEXT_OWN.fetch_add(1, Relaxed));
+    }
+    OWN.get()
+}
+
 /// A thread or a process while it is recorded.
 #[derive(Debug)]
 pub(super) struct LiveLane {
     pub(super) index: usize,
-    /// The thread, if it is one of the program's.
-    pub(super) thread: Option<ThreadNumber>,
+    /// The thread's number in the graph of waits, if that is known; 0: not.
+    thread: AtomicU64,
     pub(super) tid: u32,
     pub(super) pid: Option<u32>,
     pub(super) thread_name: Option<String>,
@@ -35,6 +53,11 @@ impl LiveLane {
         self.is_running.store(true, Relaxed);
     }
 
+    /// Whether it is a thread that has come to have a number since it was noted.
+    pub(super) fn lacks_number(&self) -> bool {
+        self.thread.load(Relaxed) == 0 && os::THREAD_NUMBER.get() != 0
+    }
+
     pub(super) fn ends(&self) {
         self.is_running.store(false, Relaxed);
     }
@@ -47,6 +70,8 @@ impl LiveLane {
 #[derive(Debug, Default)]
 struct Known {
     all: Vec<Arc<LiveLane>>,
+    /// By the recorders' own numbers, and by those of the graph of waits.
+    own: HashMap<u64, usize>,
     threads: HashMap<ThreadNumber, usize>,
     workers: HashMap<(u64, usize), usize>,
 }
@@ -61,15 +86,23 @@ impl Lanes {
     }
 
     pub(super) fn of_this_thread(&self) -> Arc<LiveLane> {
-        let thread = ThreadNumber::current();
+        let own = own_number();
         let mut known = self.lock();
-        if let Some(index) = known.threads.get(&thread) {
+        if let Some(index) = known.own.get(&own) {
             return Arc::clone(&known.all[*index]);
         }
         let name = std::thread::current().name().map(Into::into);
-        let lane = known.add(Some(thread), os::thread_id(), None, name);
-        known.threads.insert(thread, lane.index);
+        let lane = known.add(os::thread_id(), None, name);
+        known.own.insert(own, lane.index);
         lane
+    }
+
+    /// The calling thread, whose lane this is, has a number.
+    pub(super) fn note_number(&self, lane: &LiveLane) {
+        if let Some(number) = ThreadNumber::from_bits(os::THREAD_NUMBER.get()) {
+            lane.thread.store(number.bits(), Relaxed);
+            self.lock().threads.insert(number, lane.index);
+        }
     }
 
     pub(super) fn of_worker(&self, executor: u64, worker: usize, pid: u32) -> Arc<LiveLane> {
@@ -77,7 +110,7 @@ impl Lanes {
         if let Some(index) = known.workers.get(&(executor, worker)) {
             return Arc::clone(&known.all[*index]);
         }
-        let lane = known.add(None, pid, Some(pid), None);
+        let lane = known.add(pid, Some(pid), None);
         lane.executor.store(executor, Relaxed);
         lane.worker.store(worker as u64 + 1, Relaxed);
         known.workers.insert((executor, worker), lane.index);
@@ -92,7 +125,7 @@ impl Lanes {
     pub(super) fn running_threads(&self, into: &mut Vec<(usize, u32)>) {
         into.clear();
         let known = self.lock();
-        let running = known.all.iter().filter(|lane| lane.thread.is_some() && lane.is_running.load(Relaxed));
+        let running = known.all.iter().filter(|lane| lane.pid.is_none() && lane.is_running.load(Relaxed));
         into.extend(running.map(|lane| (lane.index, lane.tid)));
     }
 
@@ -102,16 +135,10 @@ impl Lanes {
 }
 
 impl Known {
-    fn add(
-        &mut self,
-        thread: Option<ThreadNumber>,
-        tid: u32,
-        pid: Option<u32>,
-        thread_name: Option<String>,
-    ) -> Arc<LiveLane> {
+    fn add(&mut self, tid: u32, pid: Option<u32>, thread_name: Option<String>) -> Arc<LiveLane> {
         let lane = Arc::new(LiveLane {
             index: self.all.len(),
-            thread,
+            thread: AtomicU64::new(0),
             tid,
             pid,
             thread_name,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::lanes::LiveLane;
 use super::recorder::{Log, Noted, NotedWorker, Step};
-use super::{InterpreterLock, Lane, LaneKind, LockSpan, Process, Task, TaskState, Timeline};
+use super::{Fetch, InterpreterLock, Lane, LaneKind, LockSpan, Process, Task, TaskState, Timeline};
 use crate::events::{self, Name};
 
 pub(super) fn merge(
@@ -29,6 +29,7 @@ pub(super) fn merge(
     let locks = lock_spans(log, &mut names);
     let (processes, mut lanes) = people(log, &mut names);
     name_own_threads(&tasks, &mut lanes, &names.texts);
+    let fetches = fetches(log, &mut names, &mut lanes);
     let mut timeline = Timeline {
         began,
         duration,
@@ -37,6 +38,7 @@ pub(super) fn merge(
         lanes,
         tasks,
         interpreter,
+        fetches,
         locks,
         dropped: log.dropped.load(Relaxed),
     };
@@ -165,6 +167,10 @@ impl Tasks<'_> {
     fn end(&mut self, index: usize, noted: &Noted, at: Duration, state: TaskState) {
         let error = self.names.of(noted.name);
         let task = &mut self.all[index];
+        if task.started.is_none() && matches!(noted.step, Step::Finished | Step::Failed) && task.submitted.is_none() {
+            // It had begun before the recording did.
+            (task.started, task.lane) = (Some(Duration::ZERO), Some(noted.lane as usize));
+        }
         task.ended = Some(at);
         task.state = state;
         task.error = error;
@@ -202,6 +208,34 @@ fn state_after(step: Step) -> TaskState {
         Step::TimedOut => TaskState::TimedOut,
         Step::Died => TaskState::WorkerDied,
     }
+}
+
+/// A host has no thread: its number is one that the system gives to none.
+const FIRST_HOST: u32 = 1 << 30;
+
+/// What was fetched, in lanes of the hosts.
+fn fetches(log: &Log, names: &mut Names, lanes: &mut Vec<Lane>) -> Vec<Fetch> {
+    let mut hosts = HashMap::new();
+    let mut made = Vec::new();
+    for fetch in log.take_fetches() {
+        let lane = *hosts.entry(fetch.host.clone()).or_insert_with(|| {
+            let tid = FIRST_HOST + (lanes.len() as u32);
+            let name = format!("fetch {}", fetch.host);
+            lanes.push(Lane { process: 0, executor: None, kind: LaneKind::Fetch, name, tid });
+            lanes.len() - 1
+        });
+        let since = |at: std::time::Instant| at.saturating_duration_since(log.began);
+        let phases = fetch.phases.iter().map(|(phase, from, to)| (*phase, since(*from), since(*to)));
+        made.push(Fetch {
+            lane,
+            phases: phases.collect(),
+            url: names.add(&fetch.url),
+            status: fetch.status,
+            bytes: fetch.bytes,
+            error: fetch.error.as_deref().map(|error| names.add(error)),
+        });
+    }
+    made
 }
 
 fn lock_spans(log: &Log, names: &mut Names) -> Vec<LockSpan> {

@@ -46,6 +46,8 @@ pub struct Timeline {
     pub tasks: Vec<Task>,
     /// Who held the interpreter lock, and who waited for it, where that was looked at.
     pub interpreter: Option<InterpreterLock>,
+    /// What was fetched over HTTP, in the order of the ends.
+    pub fetches: Vec<Fetch>,
     /// Waits for locks, in the order of their ends.
     pub locks: Vec<LockSpan>,
     /// Tasks that were not kept, because there were too many.
@@ -76,6 +78,26 @@ pub enum LaneKind {
     Process,
     /// A thread that has submitted tasks and run none.
     Caller,
+    /// A host from which pages are fetched, several at a time.
+    Fetch,
+}
+
+/// One exchange over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fetch {
+    /// The lane of its host.
+    pub lane: usize,
+    /// What was fetched.
+    pub url: usize,
+    /// What was done, one after the other, each from when to when.
+    pub phases: Vec<(&'static str, Duration, Duration)>,
+    /// The status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// The bytes of its body.
+    pub bytes: u64,
+    /// Why there was none.
+    pub error: Option<usize>,
 }
 
 /// A thread, or a worker process.

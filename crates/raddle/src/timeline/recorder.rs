@@ -11,13 +11,15 @@ use super::Timeline;
 use super::lanes::{Lanes, LiveLane};
 use super::merge::merge;
 use super::sampler::{Interpreter, Sampler};
-use crate::events::{self, Event, EventKind, LockWait, Name, Observer, Subscription, subscribe};
+use crate::events::{self, Event, EventKind, Fetch, LockWait, Name, Observer, Subscription, subscribe};
 use crate::os;
 
 /// How many tasks a recorder keeps, where nothing else is said: some 150 MB.
 const MOST_TASKS: usize = 1_000_000;
 /// Events that are kept at most for each task that may be: three are usual, retries need more.
 const EVENTS_A_TASK: usize = 4;
+/// How many pages: each keeps its URL.
+const MOST_FETCHES: usize = 200_000;
 /// A guess: more than the cores of most machines.
 const SHARDS: usize = 16;
 
@@ -84,6 +86,7 @@ pub(super) struct Log {
     workers: Mutex<Vec<NotedWorker>>,
     /// Waits for locks, each with the lane that waited.
     locks: Mutex<Vec<(usize, LockWait)>>,
+    fetches: Mutex<Vec<Fetch>>,
     key: u64,
     most_tasks: usize,
     tasks: AtomicUsize,
@@ -115,6 +118,7 @@ impl Log {
             shards: std::array::from_fn(|_| Shard::default()),
             workers: Mutex::default(),
             locks: Mutex::default(),
+            fetches: Mutex::default(),
             key: NEXT_LOG.fetch_add(1, Relaxed),
             most_tasks,
             tasks: AtomicUsize::new(0),
@@ -132,7 +136,11 @@ impl Log {
             if held.as_ref().is_none_or(|(key, _)| *key != self.key) {
                 *held = Some((self.key, self.lanes.of_this_thread()));
             }
-            held.as_ref().map(|(_, lane)| use_it(lane))
+            let (_, lane) = held.as_ref()?;
+            if lane.lacks_number() {
+                self.lanes.note_number(lane);
+            }
+            Some(use_it(lane))
         };
         LANE.try_with(with).ok().flatten()
     }
@@ -154,6 +162,9 @@ impl Log {
             return;
         }
         let Some(lane) = self.lane_of(step, event) else { return };
+        if step != Step::Submitted && self.dropped.load(Relaxed) > 0 && self.was_dropped(executor, event.task) {
+            return;
+        }
         let name = match step {
             Step::Submitted | Step::Started => event.label.as_deref().map(Name::of).or(event.name),
             _ => event.error.as_deref().map(Name::of),
@@ -169,6 +180,8 @@ impl Log {
         };
         if self.events.fetch_add(1, Relaxed) < self.most_tasks.saturating_mul(EVENTS_A_TASK) {
             self.shard(lane).push(noted);
+        } else {
+            self.dropped.fetch_add(1, Relaxed);
         }
     }
 
@@ -184,7 +197,11 @@ impl Log {
         self.with_lane(|lane| {
             match step {
                 Step::Started => lane.begins(event.executor, event.worker),
-                Step::Finished | Step::Failed if event.worker.is_some() || event.executor == 0 => lane.ends(),
+                Step::Finished | Step::Failed if event.worker.is_some() || event.executor == 0 => {
+                    // Its beginning may have been before that of the recording.
+                    lane.begins(event.executor, event.worker);
+                    lane.ends();
+                }
                 _ => {}
             }
             lane.index
@@ -224,6 +241,10 @@ impl Log {
         std::mem::take(&mut *self.locks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(super) fn take_fetches(&self) -> Vec<Fetch> {
+        std::mem::take(&mut *self.fetches.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Whether the task was not kept when it was submitted.
     pub(super) fn was_dropped(&self, executor: u32, task: u64) -> bool {
         let first = self.first_dropped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -254,6 +275,18 @@ impl Observer for Log {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         if locks.len() < self.most_tasks {
             locks.push((lane, *wait));
+        }
+    }
+
+    fn fetched(&self, fetch: &Fetch) {
+        if self.is_over.load(Relaxed) {
+            return;
+        }
+        let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        if fetches.len() < self.most_tasks.min(MOST_FETCHES) {
+            fetches.push(fetch.clone());
+        } else {
+            self.dropped.fetch_add(1, Relaxed);
         }
     }
 }

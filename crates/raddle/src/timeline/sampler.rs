@@ -56,7 +56,7 @@ fn thread_of(state: usize) -> Option<ThreadNumber> {
 #[derive(Debug)]
 pub(super) struct Sampler {
     is_over: Arc<AtomicBool>,
-    thread: JoinHandle<InterpreterLock>,
+    thread: Option<JoinHandle<InterpreterLock>>,
 }
 
 impl Sampler {
@@ -67,13 +67,25 @@ impl Sampler {
         let told = Arc::clone(&is_over);
         let body = move || looks.run(&told);
         let thread = thread::Builder::new().name("raddle-timeline".into()).spawn(body).ok()?;
-        Some(Self { is_over, thread })
+        Some(Self { is_over, thread: Some(thread) })
     }
 
-    pub(super) fn finish(self) -> InterpreterLock {
+    pub(super) fn finish(mut self) -> InterpreterLock {
+        self.stop();
+        let thread = self.thread.take();
+        thread.map(|thread| thread.join().unwrap_or_default()).unwrap_or_default()
+    }
+
+    fn stop(&self) {
         self.is_over.store(true, Relaxed);
-        self.thread.thread().unpark();
-        self.thread.join().unwrap_or_default()
+        self.thread.iter().for_each(|thread| thread.thread().unpark());
+    }
+}
+
+impl Drop for Sampler {
+    /// Of a recording that is given up: the thread leaves by itself.
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
