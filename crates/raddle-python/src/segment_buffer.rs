@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 
 use raddle::os::fork_generation;
 use raddle::process::arena::{Arena, Segment, View};
+use raddle::process::lease::ForkMark;
 use raddle::process::pins::Pins;
 use raddle::process::worker::Holdings;
 
@@ -209,12 +210,30 @@ impl Views {
     }
     /// Of what children of forks had, that are gone.
     fn unpin(&mut self) {
-        for place in self.pins.take_released() {
-            if let Some(viewed) = self.seen.get_mut(&place) {
+        let released = self.pins.take_released();
+        for place in &released {
+            if let Some(viewed) = self.seen.get_mut(place) {
                 viewed.pins -= 1;
             }
-            self.forget_unseen(place);
+            self.forget_unseen(*place);
         }
+        if !released.is_empty() && self.seen.values().all(|viewed| viewed.pins == 0) {
+            mark_forked(false);
+        }
+    }
+}
+
+/// In a worker: by what it says that it has forked; and in which generation of forks it is one.
+static MARK: Mutex<Option<(u32, ForkMark)>> = Mutex::new(None);
+
+pub(crate) fn take_mark(mark: ForkMark) {
+    *MARK.lock().unwrap_or_else(PoisonError::into_inner) = Some((fork_generation(), mark));
+}
+
+fn mark_forked(has_children: bool) {
+    let mark = MARK.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, mark)) = mark.as_ref().filter(|(generation, _)| *generation == fork_generation()) {
+        mark.set(has_children);
     }
 }
 
@@ -242,6 +261,10 @@ pub(crate) fn pin_views() {
     let mut locked = views();
     let views = locked.get();
     views.unpin();
+    if views.seen.is_empty() {
+        return;
+    }
+    mark_forked(true);
     views.seen.values_mut().for_each(|viewed| viewed.pins += 1);
     views.pins.pin(views.seen.keys().copied().collect());
 }

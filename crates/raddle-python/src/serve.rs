@@ -129,6 +129,7 @@ impl Handler for PythonHandler<'_, '_> {
     }
 
     fn lend(&mut self, lender: Lender) {
+        segment_buffer::take_mark(lender.fork_mark());
         if let Apart::Worker(side) = &self.pickling.apart {
             side.take_lender(lender);
         }

@@ -124,3 +124,13 @@ def wait_for_a_child(values: Any) -> float:
         os._exit(0)
     os.waitpid(child, 0)
     return float(values.sum())
+
+
+def die_before_a_child(values: Any, gate_in: int, gate_out: int) -> None:
+    """Leave a child behind that looks at the argument when it is told to."""
+    child = os.fork()
+    if child == 0:
+        os.read(gate_in, 1)
+        os.write(gate_out, str(float(values.sum())).encode())
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)

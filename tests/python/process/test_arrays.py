@@ -293,6 +293,9 @@ with raddle.ProcessPoolExecutor(1, mp_context=context) as pool:
 def test_after_a_fork_neither_sees_what_the_other_writes():
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run(
-        [sys.executable, "-c", FORKING], capture_output=True, text=True, env=environment
+        [sys.executable, "-W", "ignore", "-c", FORKING],
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert (done.stdout, done.stderr) == ("True\nTrue\nTrue\n", "")

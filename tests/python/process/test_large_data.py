@@ -379,14 +379,17 @@ with raddle.ProcessPoolExecutor(1) as pool:
 """
 
 
-def test_when_a_forked_child_is_gone_the_memory_is_free(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(FORKED_AND_GONE)
+def test_when_a_forked_child_is_gone_the_memory_is_free():
+    assert _said_by(FORKED_AND_GONE) == "True\n0 0\n"
+
+
+def _said_by(program):
+    """Run a program, whose forks newer Pythons warn of."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run(
-        [sys.executable, program], capture_output=True, text=True, env=environment
-    )
-    assert (done.stdout, done.stderr) == ("True\n0 0\n", "")
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stderr == ""
+    return done.stdout
 
 
 def test_when_a_child_that_a_task_forked_is_gone_the_memory_is_free(make_default):
@@ -399,18 +402,46 @@ def test_when_a_child_that_a_task_forked_is_gone_the_memory_is_free(make_default
     assert arena_in_use() == before
 
 
+HAS_FORKED = """
+import multiprocessing, os, numpy, raddle
+import large_tasks as tasks
+
+COUNT = tasks.LARGE // 8
+gate_in, go = os.pipe()
+out, gate_out = os.pipe()
+with raddle.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+    future = pool.submit(tasks.sum_after_fork, numpy.ones(COUNT), gate_in, gate_out)
+    print(future.result() == COUNT)
+    for _ in range(20):
+        pool.submit(tasks.total, numpy.full(COUNT, 9.0)).result()
+    os.write(go, b"x")
+    print(os.read(out, 100).decode() == str(float(COUNT)))
+"""
+
+
 def test_a_child_that_a_task_forks_has_the_argument_as_it_was():
-    gate_in, go = os.pipe()
-    out, gate_out = os.pipe()
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-        future = pool.submit(tasks.sum_after_fork, numpy.ones(COUNT), gate_in, gate_out)
-        assert future.result() == COUNT
-        for _ in range(20):
-            assert pool.submit(tasks.total, numpy.full(COUNT, 9.0)).result() == 9 * COUNT
-        os.write(go, b"x")
-        assert os.read(out, 100).decode() == str(float(COUNT))
-    for descriptor in (gate_in, go, out, gate_out):
-        os.close(descriptor)
+    assert _said_by(HAS_FORKED) == "True\nTrue\n"
+
+
+OUTLIVED = """
+import multiprocessing, os, numpy, raddle
+import large_tasks as tasks
+
+COUNT = tasks.LARGE // 8
+gate_in, go = os.pipe()
+out, gate_out = os.pipe()
+with raddle.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+    future = pool.submit(tasks.die_before_a_child, numpy.ones(COUNT), gate_in, gate_out)
+    print(type(future.exception()).__name__)
+    for _ in range(20):
+        pool.submit(tasks.total, numpy.full(COUNT, 9.0)).result()
+    os.write(go, b"x")
+    print(os.read(out, 100).decode() == str(float(COUNT)))
+"""
+
+
+def test_a_child_that_outlives_its_worker_has_the_argument_as_it_was():
+    assert _said_by(OUTLIVED) == "WorkerDied\nTrue\n"
 
 
 KILLED = """

@@ -120,7 +120,9 @@ impl Worker {
     /// What is left of it after its end: its calls, each with whether it had begun it.
     pub(crate) fn into_remains(self) -> (DeadWorker, Vec<(Call, bool)>) {
         let pid = self.process.as_ref().map(|process| process.pid);
-        let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, untold, early, .. } = self;
+        let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, untold, early, kept, .. } =
+            self;
+        let has_children = link.has_children();
         let early = early.into_iter().map(|(_, call, reply)| (call, reply)).collect();
         let peak_memory = memory.peak();
         let running = link.running().map(|(call, began)| (call.number, began));
@@ -128,6 +130,12 @@ impl Worker {
         for (call, is_begun) in &mut calls {
             let began = running.filter(|(number, _)| *number == call.number).and_then(|(_, began)| began);
             call.ran = is_begun.then_some(Ran { worker: number, pid, began, ended: None });
+        }
+        if has_children {
+            let begun = calls.iter().filter(|(_, is_begun)| *is_begun).filter_map(|(call, _)| call.parcel.as_ref());
+            let begun = begun.flat_map(|parcel| parcel.bytes.segments().iter().cloned());
+            // Nobody tells when they are gone: it is lost.
+            kept.into_values().chain(begun).for_each(std::mem::forget);
         }
         // What it says of its claims is worth nothing: the first call may have been begun.
         if let (Some(Doom::Corrupt(_)), Some((_, is_begun))) = (&doom, calls.first_mut()) {

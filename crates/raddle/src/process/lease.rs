@@ -7,12 +7,13 @@
 //! |---|---|---|---|
 //! | `WISH`: bytes wanted, 0: nothing | the worker; the program, when it answers | Release | `ANSWER` was emptied before |
 //! | `ANSWER`: 0: none yet, 1: there is none, else the place and whether it has memory | the worker empties it, the program fills it | Release | `WISH` is void then |
+//! | `FORKED`: 1: children that it has forked may look at segments of its tasks | the worker | Relaxed | it is read when the worker has ended |
 //!
 //! A worker writes a reply before it asks for the next, so the program, which looks for the wish first and then at the ring,
 //! knows to which reply a segment belongs: to the next one that comes.
 
 #[cfg(not(loom))]
-pub use lender::Lender;
+pub use lender::{ForkMark, Lender};
 
 use super::doorbell::{Bell, Doorbell, Rung};
 use super::ring::Words;
@@ -22,6 +23,7 @@ use crate::signal::AdaptiveSpin;
 
 const WISH: usize = 1;
 const ANSWER: usize = 2;
+const FORKED: usize = 3;
 
 const REFUSED: u64 = 1;
 /// Marks an answer as one; the places of segments end in zeros.
@@ -59,6 +61,11 @@ pub(crate) fn granted(answer: u64) -> Option<(u64, bool)> {
     (answer & GRANTED != 0).then_some((answer & !MARKS, answer & WARM != 0))
 }
 
+/// The program's side, of a worker that has ended: whether children of it may look at segments of its tasks.
+pub(crate) fn has_children(words: &impl Words) -> bool {
+    words.word(FORKED).load(Ordering::Relaxed) != 0
+}
+
 /// The program's side: how much the worker of a seat wants.
 pub(crate) fn wish(words: &impl Words) -> Option<u64> {
     Some(words.word(WISH).load(Ordering::Acquire)).filter(|bytes| *bytes > 0)
@@ -84,7 +91,7 @@ mod lender {
     use super::super::doorbell::Doorbell;
     use super::super::mapping::{Mapping, Part, SharedBell};
     use super::super::seat::{Seat, program_bell};
-    use super::{AdaptiveSpin, ask, granted};
+    use super::{AdaptiveSpin, FORKED, Ordering, Words, ask, granted};
 
     /// The worker's side.
     pub struct Lender {
@@ -113,6 +120,22 @@ mod lender {
             let answer = ask(&self.words, (&self.bell, &self.program), &self.spin, bytes, ring_elsewhere);
             let (offset, is_warm) = granted(answer)?;
             Lease::new(bytes, offset, is_warm)
+        }
+
+        /// By what the worker says that it has forked.
+        pub fn fork_mark(&self) -> ForkMark {
+            ForkMark(self.words.clone())
+        }
+    }
+
+    /// What a worker says of its own children: if it dies before them, what they see is not used anew.
+    #[derive(Debug)]
+    pub struct ForkMark(Part);
+
+    impl ForkMark {
+        /// Whether there are any that may look at segments of its tasks: to be said before they are forked.
+        pub fn set(&self, has_children: bool) {
+            self.0.word(FORKED).store(u64::from(has_children), Ordering::Relaxed);
         }
     }
 }

@@ -351,6 +351,11 @@ impl<T> Link<T> {
         lease::wish(&self.seat.leases)
     }
 
+    /// Of a worker that has ended: whether children of it may look at segments of its tasks.
+    pub(crate) fn has_children(&self) -> bool {
+        lease::has_children(&self.seat.leases)
+    }
+
     /// Answers the wish: with a segment, or that there is none.
     pub fn grant(&mut self, segment: Option<&Segment>) {
         lease::answer(&self.seat.leases, segment.map(|segment| (segment.offset(), segment.is_warm())));
