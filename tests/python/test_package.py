@@ -81,6 +81,8 @@ def test_what_the_stub_declares_exists(directory):
         found += 1
         if isinstance(node, ast.ClassDef):
             for member, _ in names_in(node):
+                if member == "__buffer__" and sys.version_info < (3, 12):
+                    continue  # objects of C have it from 3.12 on; their memory is there before
                 assert hasattr(thing, member), f"{name}.{member}"
                 found += 1
     assert found >= 10
