@@ -1,407 +1,442 @@
-"""What `raddle.map` reads of a function: what it changes, and what ties it to where it is."""
+"""What reading a function's code finds of its effects, and what it leaves alone."""
 
 from __future__ import annotations
 
 import bisect
-import contextvars
+import dataclasses
 import functools
 import heapq
-import operator
+import os
 import random
-import sqlite3
 import sys
-import threading
-from types import ModuleType
+import types
 from typing import ClassVar
 
-import numpy
 import pytest
 
 from raddle._effects import effects_of
 
+state = types.ModuleType("effects_state")
+state.count = 0  # type: ignore[attr-defined]
+state.items = []  # type: ignore[attr-defined]
+sys.modules["effects_state"] = state
 
-class Tally:
-    count = 0
+out: list[int] = []
+first: list[int] = []
+second: list[int] = []
+table: dict[str, list[int]] = {"a": []}
+
+
+class Counter:
+    total = 0
 
     def __init__(self):
-        self.n = 0
+        self.count = 0
 
     def bump(self):
-        self.n += 1
-
-    def tally(self):
-        type(self).count += 1
+        self.count += 1
 
     @property
-    def next_id(self):
-        self.n += 1
-        return self.n
+    def next_number(self):
+        self.count += 1
+        return self.count
 
     def __add__(self, other):
-        self.n += other
+        self.count += 1
         return self
 
     def __len__(self):
-        self.n += 1
-        return 3
+        self.count += 1
+        return 1
+
+    def __contains__(self, item):
+        self.count += 1
+        return True
+
+    def __getitem__(self, place):
+        self.count += 1
+        return place
 
     def __enter__(self):
-        self.n += 1
+        self.count += 1
+        return self
 
     def __exit__(self, *error):
-        pass
+        return None
+
+    def read(self):
+        return self.total, str(self.count)
+
+    @classmethod
+    def count_all(cls):
+        cls.total += 1
 
 
-class Registered:
-    everyone: ClassVar[list[object]] = []
+class Derived(Counter):
+    """Has nothing of its own."""
+
+
+class Registering:
+    made: ClassVar[list[object]] = []
 
     def __init__(self):
-        Registered.everyone.append(self)
+        self.made.append(self)
 
 
-class Inheriting(Registered):
-    pass
+class Registered(Registering):
+    """Registers itself by the class above."""
 
 
-state = ModuleType("state_of_effects")
-state.count, state.items = 0, []  # type: ignore[attr-defined]
-state.__file__ = __file__
-sys.modules[state.__name__] = state
-out: list[object] = []
-tally, tallies, by_name = Tally(), [Tally()], {"a": Tally()}
-array = numpy.zeros(3)
-own = threading.local()
-database = sqlite3.connect(":memory:")
-setting: contextvars.ContextVar[int] = contextvars.ContextVar("setting")
+class BySuper(Registering):
+    def __init__(self):
+        super().__init__()
 
 
-def the_list():
+@dataclasses.dataclass
+class After:
+    n: int
+
+    def __post_init__(self):
+        out.append(self.n)
+
+
+class Keeping:
+    def __init__(self, kept):
+        self.kept = kept
+
+    def keep(self, n):
+        self.kept.append(n)
+
+
+counter = Counter()
+counters = [Counter(), Derived()]
+by_name = {"a": Counter()}
+
+
+def getter():
     return out
 
 
-def the_tally():
-    return tally
+def with_import(n):
+    import effects_state
+
+    effects_state.count += n
 
 
-@functools.lru_cache
-def cached(x):
-    out.append(x)
+def with_import_from(n):
+    from effects_state import items
+
+    items.append(n)
 
 
-@functools.singledispatch
-def dispatched(x):
-    return x
+def through_type(n):
+    type(counter).total += 1
 
 
-@dispatched.register
-def _(x: int):
-    out.append(x)
+def through_class(n):
+    counter.__class__.total += 1
 
 
-def append_to(x, acc=None):
-    if acc is None:
-        acc = []
-    acc.append(x)
-    return acc
+def by_class_method(n):
+    Counter.count_all()
 
 
-def imported_inside(x):
-    import state_of_effects
-
-    state_of_effects.count += x
-
-
-def imported_from_inside(x):
-    from state_of_effects import items
-
-    items.append(x)
+def joined(n):
+    target = first if n % 2 else second
+    target.append(n)
 
 
-def class_attribute(_):
-    tally.tally()
+def joined_by_or(n):
+    target = (n and first) or second
+    target.append(n)
 
 
-def method_of_an_argument(x):
-    x.bump()
+def joined_in_a_loop(n):
+    target = []
+    for _ in range(n):
+        target.append(n)
+        target = out
 
 
-def in_place(x):
-    x += [1]
+def after_an_error(n):
+    target: list[int] = []
+    try:
+        target = out
+        int("x")
+    except ValueError:
+        target.append(n)
 
 
-def in_place_of_a_global(x):
-    alias = out
-    alias += [x]
+def by_getter(n):
+    getter().append(n)
 
 
-def unbound_method(x):
-    list.append(out, x)
+def by_getter_of_a_table(n):
+    table.get("a").append(n)  # type: ignore[union-attr]
 
 
-def pushed(x):
-    heapq.heappush(out, x)
+def by_values_of_a_table(n):
+    for one in table.values():
+        one.append(n)
 
 
-def inserted(x):
-    bisect.insort(out, x)
-
-
-def shuffled(_):
-    random.shuffle(out)
-
-
-def one_of_two_ways(x):
-    if x:
-        there = out
-    else:
-        there = []
-    there.append(x)
-
-
-def what_a_function_returns(x):
-    the_list().append(x)
-
-
-def method_of_what_a_function_returns(_):
-    the_tally().bump()
-
-
-def each_of_a_list(_):
-    for one in tallies:
+def by_elements(n):
+    for one in counters:
         one.bump()
 
 
-def each_value_of_a_dict(_):
-    for _name, one in by_name.items():
+def by_numbered_elements(n):
+    for _, one in enumerate(counters):
         one.bump()
 
 
-def one_of_a_dict(_):
+def by_name_of_element(n):
     by_name["a"].bump()
 
 
-def the_greatest(_):
-    max(tallies, key=id).bump()
+def by_own_list(n):
+    for one in [first, second]:
+        one.append(n)
 
 
-def by_a_cache(x):
-    cached(x)
+def by_pair(n):
+    left, _right = first, n
+    left.append(n)
 
 
-def by_a_property(_):
-    return tally.next_id
+def by_wrapper_of_its_own(n):
+    Keeping(out).keep(n)
 
 
-def by_an_operator(x):
-    return tally + x
+def by_default(n, known=[]):  # noqa: B006
+    known.append(n)
 
 
-def by_a_length(_):
-    return len(tally)
+def helper_with_name(n, target=None):
+    target.append(n)
 
 
-def by_a_context(_):
-    with tally:
-        pass
+def by_keyword(n):
+    helper_with_name(n, target=out)
 
 
-def by_an_inherited_constructor(_):
-    return Inheriting()
+def helper_of_many(*targets):
+    targets[0].append(1)
 
 
-def by_globals(x):
-    globals()["another"] = x
+def by_many(n):
+    helper_of_many(out, n)
 
 
-def by_vars(x):
-    vars(tally)["another"] = x
+def by_inner_function(n):
+    def inner(target):
+        target.append(n)
 
+    inner(out)
 
-def by_setattr(x):
-    setattr(tally, "another", x)  # noqa: B010
 
+def by_globals(n):
+    globals()["something"] = n
 
-def handed_on(x):
-    return list(map(out.append, [x]))
 
+def by_vars(n):
+    vars(counter)["count"] = n
 
-def by_the_module_operator(x):
-    operator.setitem(by_name, "b", x)
 
+def by_in_place_operator(n):
+    target = out
+    target += [n]
 
-def by_a_default(x, kept=[]):  # noqa: B006
-    kept.append(x)
 
+@functools.lru_cache
+def cached(n):
+    out.append(n)
 
-def by_another_function(x):
-    return append_to(x, out)
 
+@functools.singledispatch
+def dispatched(n):
+    return n
 
-def copied_into(x):
-    numpy.copyto(array, x)
 
+@dispatched.register
+def _(n: list):  # type: ignore[type-arg]
+    out.append(len(n))
 
-CHANGING = {
-    imported_inside: "it sets state_of_effects.count",
-    imported_from_inside: "it calls state_of_effects.items.append()",
-    class_attribute: "it sets type(tally).count",
-    method_of_an_argument: "it has bump() change x, its argument",
-    in_place: "it changes x in place, its argument",
-    in_place_of_a_global: "it changes out in place",
-    unbound_method: "it calls list.append(out)",
-    pushed: "it calls heapq.heappush(out)",
-    inserted: "it calls bisect.insort(out)",
-    shuffled: "random numbers",
-    one_of_two_ways: "it calls out.append()",
-    what_a_function_returns: "it calls out.append()",
-    method_of_what_a_function_returns: "it sets tally.n",
-    each_of_a_list: "it sets tallies[...].n",
-    each_value_of_a_dict: "it sets by_name",
-    one_of_a_dict: "it sets by_name[...].n",
-    the_greatest: "it sets tallies[...].n",
-    by_a_cache: "it calls out.append()",
-    cached: "it calls out.append()",
-    dispatched: "it calls out.append()",
-    by_a_property: "it sets tally.n",
-    by_an_operator: "it sets tally.n",
-    by_a_length: "it sets tally.n",
-    by_a_context: "it sets tally.n",
-    by_an_inherited_constructor: "it calls Registered.everyone.append()",
-    Inheriting: "it calls Registered.everyone.append()",
-    by_globals: "it stores into globals()",
-    by_vars: "it stores into vars(tally)",
-    by_setattr: "it calls setattr(tally)",
-    handed_on: "it hands out.append on to be called",
-    by_the_module_operator: "it calls operator.setitem(by_name)",
-    by_a_default: "it calls kept.append()",
-    by_another_function: "it has append_to() change out",
-    copied_into: "it calls numpy.copyto(array)",
-    heapq.heappush: "it is heappush()",
-}
-ARGUMENTS = {method_of_an_argument: Tally(), in_place: []}
 
+CHANGING = [
+    with_import, with_import_from, through_type, through_class, by_class_method, joined,
+    joined_by_or, joined_in_a_loop, after_an_error, by_getter, by_getter_of_a_table,
+    by_values_of_a_table, by_elements, by_numbered_elements, by_name_of_element, by_own_list,
+    by_pair, by_wrapper_of_its_own, by_default, by_keyword, by_many, by_inner_function, by_globals,
+    by_vars, by_in_place_operator, cached, dispatched,
+    lambda n: cached(n),
+    lambda n: list.append(out, n),
+    lambda n: heapq.heappush(out, n),
+    lambda n: bisect.insort(out, n),
+    lambda n: random.shuffle(out),
+    lambda n: list(map(out.append, [n])),
+    lambda n: list(map(getter().append, [n])),
+    lambda n: counter.next_number,
+    lambda n: counter + n,
+    lambda n: len(counter),
+    lambda n: n in counter,
+    lambda n: counter[n],
+    lambda n: Derived.bump(counter),
+    lambda n: Registered(),
+    lambda n: BySuper(),
+    lambda n: After(n),
+    lambda n: setattr(counter, "count", n),
+    lambda n: os.environ.update({"RADDLE": "1"}),
+    lambda n: os.chdir("."),
+    lambda n: [out.append(k) for k in range(n)],
+    lambda n: sum(one.bump() or 1 for one in counters),
+    lambda n: sorted([1, 2], key=lambda k: out.append(k) or k),
+    lambda n: (lambda target: target.append(n))(out),
+    functools.partial(list.append, out),
+    Registered,
+    counters[1].bump,
+    out.__iadd__,
+]  # fmt: skip
 
-@pytest.mark.parametrize("function", CHANGING, ids=lambda one: one.__name__)
-def test_a_change_is_read_from_the_code(function):
-    reason = effects_of(function, (ARGUMENTS.get(function, 1),)).reason
-    assert reason is not None
-    assert CHANGING[function] in reason
 
-
-def changes_its_own_list(x):
-    x = list(x)
-    x.append(1)
-    return x
-
-
-def adds_to_a_number(x, text=""):
-    x += 1
-    text += "x"
-    return x, text
-
-
-def has_a_list_filled(x):
-    return append_to(x)
-
-
-def groups(x):
-    found = {}
-    for one in x:
-        found.setdefault(one, []).append(one)
-    return found
-
-
-def sorts_a_global(_):
-    return sorted(out, key=lambda one: one)
-
-
-def reads_others(_):
-    return by_name.get("a"), by_name["a"].n, min(tallies, key=lambda one: one.n)
-
-
-def sums(x):
-    total = 0.0
-    for number in range(x):
-        total += number * number
-    return total
-
-
-def uses_an_object_of_its_own(_):
-    mine = Tally()
-    mine.bump()
-    return len(mine)
-
-
-def extends_its_own_list(x):
-    rows = [each for each in out if each]
-    rows.append(x)
-    rows += out
-    return rows
-
-
-def computes_with_arrays(_):
-    doubled = array * 2
-    doubled[0] = 1
-    doubled += 1
-    return doubled
-
-
-def copies_a_dict(x):
-    mine = dict(by_name)
-    mine["x"] = x
-    return mine
-
-
-def imports_a_library(x):
-    import json
-    import math
-
-    return json.dumps({"x": math.sin(x)})
-
-
-UNCHANGING = {
-    changes_its_own_list: [1],
-    adds_to_a_number: 1,
-    has_a_list_filled: 1,
-    groups: [1],
-    sorts_a_global: 1,
-    reads_others: 1,
-    sums: 3,
-    uses_an_object_of_its_own: 1,
-    extends_its_own_list: 1,
-    computes_with_arrays: 1,
-    copies_a_dict: 1,
-    imports_a_library: 1.0,
-}
-
-
-@pytest.mark.parametrize("function", UNCHANGING, ids=lambda one: one.__name__)
-def test_what_changes_only_what_is_its_own_is_free(function):
-    assert effects_of(function, (UNCHANGING[function],)).reason is None
-
-
-class Storing:
-    def __init__(self):
-        self.database = database
-
-    def count(self, _):
-        return self.database.execute("select 1")
+@pytest.mark.parametrize("function", CHANGING)
+def test_a_change_outside_is_found(function):
+    assert effects_of(function).reason is not None
 
 
 @pytest.mark.parametrize(
-    "function",
-    [lambda _: own.x, lambda _: database.execute("select 1"), Storing().count],
-    ids=["local", "database", "attribute"],
+    ("function", "argument"),
+    [
+        (lambda one: one.bump(), Counter()),
+        (lambda one: one.inner.bump(), types.SimpleNamespace(inner=Derived())),
+        (lambda one: one.next_number, Counter()),
+        (lambda one: one + 1, Derived()),
+        (lambda ones: [one.bump() for one in ones], [Counter()]),
+        (lambda one: list.append(one, 1), []),
+        (lambda one: heapq.heapify(one), []),
+        (lambda one: type(one).count_all(), Counter()),
+        (Counter.bump, Counter()),
+        (list.sort, [2, 1]),
+        (heapq.heappop, [1]),
+        (random.shuffle, [1, 2]),
+        (by_in_place_operator, 1),
+    ],
 )
-def test_what_belongs_to_a_thread_does_not_go_to_others(function):
-    assert "belongs to the thread that made it" in effects_of(function, (1,)).ties["threads"]
+def test_what_methods_of_an_argument_change_is_found(function, argument):
+    assert effects_of(function, (argument,)).reason is not None
 
 
-def test_the_value_of_a_context_variable_does_not_go_to_a_process():
-    def read(_):
-        return setting.get(0)
+def adds_in_place_to_an_argument(values):
+    values += [1]
 
-    assert "processes" not in contextvars.Context().run(effects_of, read, (1,)).ties
-    context = contextvars.copy_context()
-    context.run(setting.set, 3)
-    assert "'setting'" in context.run(effects_of, read, (1,)).ties["processes"]
+
+def adds_to_a_number(n):
+    n += 1
+    return n
+
+
+def test_an_operator_in_place_counts_for_what_it_changes_only():
+    assert effects_of(adds_in_place_to_an_argument, ([],)).reason is not None
+    assert effects_of(adds_to_a_number, (1,)).reason is None
+    assert effects_of(adds_to_a_number).reason is None
+
+
+def copies_first(values):
+    values = list(values)
+    values.append(1)
+    values.sort()
+    for place in range(len(values)):
+        values[place] += 1
+    return values
+
+
+def builds_objects(n):
+    one = Derived()
+    one.bump()
+    one.count = n
+    with Counter() as other:
+        other.bump()
+    return one.count + other.next_number + len(one) + (one + n).count
+
+
+def collects(n):
+    found: dict[int, list[int]] = {}
+    for k in range(n):
+        found.setdefault(k % 3, []).append(k)
+    pairs = [(k, v) for k, v in found.items() if v]
+    pairs.sort(key=lambda pair: pair[0])
+    while pairs:
+        pairs.pop()
+    return found
+
+
+def reads_much(n):
+    try:
+        total = table["a"][0] if table["a"] else 0
+    except (IndexError, KeyError):
+        total = 0
+    for one in counters:
+        total += one.read()[0]
+    names = sorted(by_name)
+    names.append(str(n))
+    return total, names, [name.upper() for name in names], counter.read()
+
+
+def counts_with_a_closure(n):
+    total = 0
+
+    def add(k):
+        nonlocal total
+        total += k
+
+    for k in range(n):
+        add(k)
+    return total
+
+
+def generates(n):
+    kept = []
+    for k in (i * i for i in range(n)):
+        kept.append(k)
+    yield from kept
+
+
+@pytest.mark.parametrize(
+    ("function", "argument"),
+    [
+        (copies_first, [3]),
+        (builds_objects, 3),
+        (collects, 3),
+        (reads_much, 3),
+        (counts_with_a_closure, 3),
+        (generates, 3),
+        (Keeping, []),
+        (Counter, 1),
+        (len, []),
+        (sorted, [1]),
+        (str.join, "a"),
+        (lambda one: [part.strip() for part in one.split(",")], "a,b"),
+        (lambda one: {**one, "b": 1}, {"a": 1}),
+        (lambda one: dataclasses.replace(one), Keeping([])),
+        (lambda one: one.read(), Counter()),
+    ],
+)
+def test_what_changes_only_its_own_is_free(function, argument):
+    assert effects_of(function).reason is None
+    assert effects_of(function, (argument,)).reason is None
+
+
+def test_a_function_that_calls_itself_is_read_to_its_end():
+    def walk(node):
+        for one in node["children"]:
+            walk(one)
+        return walk(node["parent"]) if node.get("parent") else len(node)
+
+    assert effects_of(walk, ({"children": []},)).reason is None
+
+
+def test_attributes_of_modules_are_among_what_is_reached():
+    def reads(n):
+        return state.count + n
+
+    assert "global 'state.count'" in effects_of(reads).reached
