@@ -158,16 +158,21 @@ def test_a_template_that_was_killed_between_pools_is_replaced(raddle):
         assert pool.submit(os.getppid).result() != template
 
 
+def parents(*pools):
+    """Return whose children the workers are that run a task of each pool; None: one has died."""
+    futures = [pool.submit(os.getppid) for pool in pools]
+    return {None if future.exception() else future.result() for future in futures}
+
+
 def test_all_pools_of_a_template_that_was_killed_go_on(raddle):
     with raddle.ProcessPoolExecutor(2) as one, raddle.ProcessPoolExecutor(2) as other:
-        before = {pool.submit(os.getppid).result() for pool in (one, other)}
-        assert len(before) == 1
-        os.kill(*before, signal.SIGKILL)
-        # What runs dies with it; what comes after is run.
-        for pool in (one, other, one, other):
-            wait_until(lambda pool=pool: pool.submit(abs, -1).exception() is None)
-        after = {pool.submit(os.getppid).result() for pool in (one, other)}
-        assert len(after) == 1 and after != before
+        (template,) = parents(one, other)
+        old = {*one._processes, *other._processes}
+        os.kill(template, signal.SIGKILL)
+        # Its workers die with it, each in its own time, and what they run with them.
+        wait_until(lambda: parents(one, other).isdisjoint({None, 1, template}))
+        wait_until(lambda: old.isdisjoint({*one._processes, *other._processes}))
+        assert len(parents(one, other)) == 1
         assert [list(pool.map(abs, range(-50, 0))) for pool in (one, other)] == [
             list(range(50, 0, -1))
         ] * 2
