@@ -234,7 +234,8 @@ class Calls(ABC):
         if is_method and not isinstance(function, (type, MethodType)):
             return self._method(callee, owner, places, named, made)
         if isinstance(owner, Origin) and isinstance(owner.value, type):
-            places = self._with_class(owner, callee, places)
+            is_of_class = _is_class_method(owner.value, callee.path.rpartition(".")[2])
+            places = [(owner,), *places] if is_of_class else places
         if isinstance(function, FunctionType):
             return self._function(function, places, named)
         if isinstance(function, MethodType):
@@ -259,14 +260,6 @@ class Calls(ABC):
         if isinstance(wrapped, FunctionType):
             self.enter(wrapped, places, named)
         return self.enter(function, places, named)
-
-    def _with_class(self, owner: Origin, callee: Origin, places: list[Value]) -> list[Value]:
-        """Put the class before the arguments of a class method."""
-        name = callee.path.rpartition(".")[2]
-        for base in owner.value.__mro__:
-            if name in vars(base):
-                return [(owner,), *places] if type(vars(base)[name]) is classmethod else places
-        return places
 
     def _method(
         self,
@@ -301,12 +294,7 @@ class Calls(ABC):
 
     def _first(self, owner: Origin, name: str) -> Value:
         """Return what a method gets as its first argument: for class methods it is the class."""
-        kind = class_of(owner)
-        for base in kind.__mro__ if kind is not None else ():
-            if name in vars(base):
-                found = vars(base)[name]
-                return (self._class(owner),) if type(found) is classmethod else (owner,)
-        return (owner,)
+        return (self._class(owner) if _is_class_method(class_of(owner), name) else owner,)
 
     def construct(
         self, kind: type, places: list[Value], named: dict[str, Value], made: Made | None
@@ -403,6 +391,13 @@ class Calls(ABC):
 
 #: Classes among the builtin functions whose results are known better than those of a class.
 _BY_BUILTIN: tuple[Any, ...] = (type, map, *_GATHERERS, *_PAIRERS, str, bool, int, float)
+
+
+def _is_class_method(kind: type | None, name: str) -> bool:
+    """Return whether what a class, or the first of its bases that has it, calls so is one."""
+    bases = () if kind is None else kind.__mro__
+    found = next((vars(base)[name] for base in bases if name in vars(base)), None)
+    return type(found) is classmethod
 
 
 def _added(name: str, places: list[Value]) -> Value:
