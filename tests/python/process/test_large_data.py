@@ -402,7 +402,8 @@ def test_when_a_child_that_a_task_forked_is_gone_the_memory_is_free(make_default
     assert arena_in_use() == before
 
 
-HAS_FORKED = """
+#: A task forks a child, which looks at the argument after other tasks have used its memory.
+CHILD = """
 import multiprocessing, os, numpy, raddle
 import large_tasks as tasks
 
@@ -410,8 +411,8 @@ COUNT = tasks.LARGE // 8
 gate_in, go = os.pipe()
 out, gate_out = os.pipe()
 with raddle.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-    future = pool.submit(tasks.sum_after_fork, numpy.ones(COUNT), gate_in, gate_out)
-    print(future.result() == COUNT)
+    future = pool.submit(tasks.{task}, numpy.ones(COUNT), gate_in, gate_out)
+    print({said})
     for _ in range(20):
         pool.submit(tasks.total, numpy.full(COUNT, 9.0)).result()
     os.write(go, b"x")
@@ -420,28 +421,17 @@ with raddle.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"
 
 
 def test_a_child_that_a_task_forks_has_the_argument_as_it_was():
-    assert _said_by(HAS_FORKED) == "True\nTrue\n"
-
-
-OUTLIVED = """
-import multiprocessing, os, numpy, raddle
-import large_tasks as tasks
-
-COUNT = tasks.LARGE // 8
-gate_in, go = os.pipe()
-out, gate_out = os.pipe()
-with raddle.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-    future = pool.submit(tasks.die_before_a_child, numpy.ones(COUNT), gate_in, gate_out)
-    print(type(future.exception()).__name__)
-    for _ in range(20):
-        pool.submit(tasks.total, numpy.full(COUNT, 9.0)).result()
-    os.write(go, b"x")
-    print(os.read(out, 100).decode() == str(float(COUNT)))
-"""
+    assert (
+        _said_by(CHILD.format(task="sum_after_fork", said="future.result() == COUNT"))
+        == "True\nTrue\n"
+    )
 
 
 def test_a_child_that_outlives_its_worker_has_the_argument_as_it_was():
-    assert _said_by(OUTLIVED) == "WorkerDied\nTrue\n"
+    assert (
+        _said_by(CHILD.format(task="die_before_a_child", said="type(future.exception()).__name__"))
+        == "WorkerDied\nTrue\n"
+    )
 
 
 KILLED = """
