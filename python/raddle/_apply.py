@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from ._frame_kinds import _is_in_one_piece
+from ._frame_kinds import in_one_piece
 from ._frame_tasks import (
     PARTS_A_WORKER,
     bounds,
@@ -182,7 +182,7 @@ def _elements(
 
 def _part(data: Any, place: tuple[int, int], is_by_row: bool) -> Any:
     part = data.iloc[slice(*place)] if is_by_row else data.iloc[:, slice(*place)]
-    return part if _is_in_one_piece(part) else part.copy()
+    return in_one_piece(part)
 
 
 def _call_each(fn: Callable[..., Any], elements: list[Any], keywords: dict[str, Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ._frame_texts import packed
+from ._frame_texts import Kept, packed
 
 if TYPE_CHECKING:
     from typing import Protocol, TypeAlias
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
             """Return how many rows there are."""
             raise NotImplementedError
 
-        def block(self, frame: Any, start: int, stop: int) -> Any:
-            """Return the rows from `start` to before `stop`, as they are sent best."""
+        def block(self, frame: Any, start: int, stop: int, kept: Kept) -> Any:
+            """Return the rows from `start` to before `stop`, as they are sent best.
+
+            `kept` takes what need not come back.
+            """
             raise NotImplementedError
 
         def groups(self, frame: Any, by: Any) -> Groups:
@@ -72,9 +75,13 @@ class _Pandas:
     def rows(self, frame: Any) -> int:
         return len(frame)
 
-    def block(self, frame: Any, start: int, stop: int) -> Any:
+    def block(self, frame: Any, start: int, stop: int, kept: Kept) -> Any:
         block = frame if stop - start == len(frame) else frame.iloc[start:stop]
-        return packed(block if _is_in_one_piece(block) else block.copy())
+        part = packed(block, kept_in=kept.rows(start, stop))
+        if part is block:
+            return in_one_piece(block)
+        part.rest = in_one_piece(part.rest)
+        return part
 
     def groups(self, frame: Any, by: Any) -> Groups:
         grouped = frame.groupby(by, observed=True)
@@ -95,11 +102,12 @@ class _Pandas:
         return pandas.concat(_with_same_categories(found))
 
 
-def _is_in_one_piece(block: Any) -> bool:
-    """Tell whether the memory of a part can be sent as it lies."""
+def in_one_piece(block: Any) -> Any:
+    """Return a part whose memory can be sent as it lies."""
     values = [getattr(part, "values", None) for part in getattr(block._mgr, "blocks", ())]
     flags = [getattr(each, "flags", None) for each in values]
-    return all(each is None or each.c_contiguous or each.f_contiguous for each in flags)
+    is_so = all(each is None or each.c_contiguous or each.f_contiguous for each in flags)
+    return block if is_so else block.copy()
 
 
 def _with_same_categories(frames: list[Any]) -> list[Any]:
@@ -147,7 +155,7 @@ class _Polars:
     def rows(self, frame: Any) -> int:
         return len(frame)
 
-    def block(self, frame: Any, start: int, stop: int) -> Any:
+    def block(self, frame: Any, start: int, stop: int, _kept: Kept) -> Any:
         return frame.slice(start, stop - start)
 
     def groups(self, frame: Any, by: Any) -> Groups:
@@ -205,7 +213,7 @@ class _PyArrow:
     def rows(self, frame: Any) -> int:
         return int(frame.num_rows)
 
-    def block(self, frame: Any, start: int, stop: int) -> Any:
+    def block(self, frame: Any, start: int, stop: int, _kept: Kept) -> Any:
         return ArrowTable(frame.slice(start, stop - start))
 
     def groups(self, frame: Any, by: Any) -> Groups:
@@ -250,7 +258,7 @@ class _NumPy:
             raise TypeError("an array without dimensions has no rows to be split")
         return len(frame)
 
-    def block(self, frame: Any, start: int, stop: int) -> Any:
+    def block(self, frame: Any, start: int, stop: int, _kept: Kept) -> Any:
         return frame[start:stop]
 
     def groups(self, frame: Any, by: Any) -> Groups:

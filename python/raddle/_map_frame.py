@@ -17,7 +17,7 @@ from ._frame_tasks import (
     own_source,
     run,
 )
-from ._frame_texts import noted, opened, packed, received
+from ._frame_texts import Kept, noted, opened, packed, received
 from ._progress import Progress
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def map_frame(
             return _map_groups(fn, kind, source, by, tasks, pool, progress)
         places = bounds(rows, chunks or PARTS_A_WORKER * at_once)
         texts: list[Any] = []
-        blocks = (kind.block(source, start, stop) for start, stop in places)
+        kept = Kept(rows)
+        blocks = (kind.block(source, start, stop, kept) for start, stop in places)
         calls = ((fn, noted(block, texts)) for block in blocks)
 
         def name(number: int, _error: BaseException) -> str:
@@ -110,7 +111,7 @@ def map_frame(
 
         results = run(pool, _call, calls, name, progress, len(places))
 
-    return kind.join([received(*each) for each in zip(results, texts, strict=True)])
+    return kept.joined(results, texts, kind.join)
 
 
 def _map_groups(
@@ -133,7 +134,7 @@ def _map_groups(
     places = list(_weighed(groups, tasks))
     texts: list[Any] = []
     calls = (
-        (fn, [noted(packed(group), texts) for group in groups[first:end]]) for first, end in places
+        (fn, [noted(_packed(group), texts) for group in groups[first:end]]) for first, end in places
     )
 
     def name(number: int, error: BaseException) -> str:
@@ -146,6 +147,11 @@ def _map_groups(
     results = run(pool, _call_each, calls, name, progress, len(places))
     found = [result for each in results for result in each]
     return kind.join([received(*each) for each in zip(found, texts, strict=True)], labels)
+
+
+def _packed(group: Any) -> Any:
+    rows = _size(group)
+    return packed(group, kept_in=Kept(rows).rows(0, rows))
 
 
 def _weighed(groups: list[Any], tasks: int) -> Iterator[tuple[int, int]]:

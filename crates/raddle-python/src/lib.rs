@@ -25,6 +25,7 @@ mod instance;
 mod job;
 mod launch;
 mod layout;
+mod lent_texts;
 mod locks;
 mod map_loop;
 mod named_globals;
@@ -79,6 +80,8 @@ mod _native {
         send_message, signal_process, wait_readable,
     };
     #[pymodule_export]
+    use crate::lent_texts::lend_texts;
+    #[pymodule_export]
     use crate::locks::{Lock, RLock};
     #[pymodule_export]
     use crate::map_loop::MapLoop;
@@ -97,7 +100,7 @@ mod _native {
     #[pymodule_export]
     use crate::share::{SharedParts, open_shared};
     #[pymodule_export]
-    use crate::texts::{pack_texts, same_objects, unpack_texts};
+    use crate::texts::{pack_texts, same_objects, swap_objects, unpack_texts};
     #[pymodule_export]
     use crate::timeline::Recording;
 

@@ -79,6 +79,11 @@ fn told_by() -> MutexGuard<'static, Option<(Notes, Arc<File>)>> {
     TOLD_BY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether this process is a worker, or a fork of one.
+pub(crate) fn is_worker() -> bool {
+    told_by().is_some()
+}
+
 fn ring(mut bell: &File) -> std::io::Result<usize> {
     bell.write(&1_u64.to_ne_bytes())
 }
