@@ -16,6 +16,8 @@ from . import _native
 
 #: A part with fewer rows is pickled as it is.
 _FEW_ROWS = 100
+#: A frame with more columns is not put together column by column, which takes some 10 us for each.
+_MANY_COLUMNS = 100
 NoneType = type(None)
 
 
@@ -203,6 +205,23 @@ def received(result: Any, texts: dict[int, Any], left: Collection[int] = ()) -> 
     return result.open(put, left)[0]
 
 
+def _with_strings(frame: Any, strings: dict[int, Any], names: Any) -> Any:
+    """Return a frame with columns of strings, by their positions, besides; nothing is copied."""
+    import pandas
+
+    others = (frame.iloc[:, position] for position in range(len(frame.columns)))
+    # As objects, whatever they look like.
+    columns = [
+        pandas.Series(strings[position], index=frame.index, dtype=object)
+        if position in strings
+        else next(others)
+        for position in range(len(names))
+    ]
+    whole = pandas.DataFrame(dict(enumerate(columns)), index=frame.index, copy=False)
+    whole.columns, whole.attrs = names, frame.attrs
+    return whole
+
+
 class Kept:
     """The strings of a frame, as they were when its parts were packed: of each column an array."""
 
@@ -237,23 +256,20 @@ class Kept:
         frame = join([received(result, text, whole) for result, text in pairs])
         if not whole:
             return frame
-        used: dict[int, Any] = {}
+        strings: dict[int, Any] = {}
         for position, source in whole.items():
-            column = _inserted(frame, position)
-            if source in used:
-                column[:] = used[source]
-            else:
-                _native.swap_objects(column, self._columns[source])
-                used[source] = column
-        frame.columns = results[0].names
-        return frame
+            is_taken = source in list(whole.values())[: len(strings)]
+            strings[position] = self._columns[source].copy() if is_taken else self._columns[source]
+        return _with_strings(frame, strings, results[0].names)
 
     def _unchanged(self, results: list[Any], texts: list[dict[int, Any]]) -> dict[int, int]:
         """Return which columns of all results are which of all parts."""
         if not all(isinstance(result, PackedFrame) for result in results):
             return {}
         first, *others = results
-        if not all(result.names.identical(first.names) for result in others):
+        if len(first.names) > _MANY_COLUMNS or not all(
+            result.names.identical(first.names) for result in others
+        ):
             return {}
         found = {}
         for position, column in first.columns.items():

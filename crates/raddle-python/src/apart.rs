@@ -464,18 +464,6 @@ impl Exported {
         }
     }
 
-    /// Has what is `writable` change its content with another that is; `false`: they are not apart, or not as long.
-    pub(crate) fn swap(&self, other: &Self) -> bool {
-        let (start, others, length) = (self.start().addr(), other.start().addr(), self.len());
-        let is_apart = start.abs_diff(others) >= length;
-        if self.0.readonly != 0 || other.0.readonly != 0 || other.len() != length || !is_apart {
-            return false;
-        }
-        // SAFETY: both may be written, reach that far and do not overlap; the interpreter is held, so nobody looks meanwhile.
-        unsafe { std::ptr::swap_nonoverlapping(self.0.buf.cast::<u8>(), other.0.buf.cast::<u8>(), length) };
-        true
-    }
-
     /// `None`: it is small, or not in one piece: with the rest it may be pickled, or tells why not.
     fn of(buffer: &Bound<'_, PyAny>) -> Option<Self> {
         Self::whole(buffer).ok().filter(|exported| exported.len() >= LEAST_APART)

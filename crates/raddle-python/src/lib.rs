@@ -100,7 +100,7 @@ mod _native {
     #[pymodule_export]
     use crate::share::{SharedParts, open_shared};
     #[pymodule_export]
-    use crate::texts::{pack_texts, same_objects, swap_objects, unpack_texts};
+    use crate::texts::{pack_texts, same_objects, unpack_texts};
     #[pymodule_export]
     use crate::timeline::Recording;
 

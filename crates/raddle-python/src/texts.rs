@@ -252,13 +252,6 @@ pub(crate) fn unpack_texts(ends: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>, int
     Ok(())
 }
 
-/// Has two arrays of objects, as long as each other, change what they hold.
-#[pyfunction]
-pub(crate) fn swap_objects(one: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<()> {
-    let (one, other) = (Exported::writable(one)?, Exported::writable(other)?);
-    one.swap(&other).then_some(()).ok_or_else(|| PyValueError::new_err("they must be two arrays of one size"))
-}
-
 /// Whether an array holds the very same objects as another, or as were lent.
 #[pyfunction]
 pub(crate) fn same_objects(array: &Bound<'_, PyAny>, others: &Bound<'_, PyAny>) -> bool {
