@@ -51,10 +51,9 @@ fn fresh_header(py: Python<'_>) -> PyResult<Header> {
 }
 
 /// Whether nobody has the string, or has left anything in it, but its hash.
-fn is_as_made(mut header: Header, fresh: &Header) -> bool {
-    header[LENGTH] = fresh[LENGTH];
-    header[HASH] = fresh[HASH];
-    header == *fresh
+fn is_as_made(header: &Header, fresh: &Header) -> bool {
+    let words = header.iter().zip(fresh).enumerate();
+    words.fold(0, |differ, (at, (is, was))| if at == LENGTH || at == HASH { differ } else { differ | (is ^ was) }) == 0
 }
 
 struct Block {
@@ -85,7 +84,7 @@ impl Block {
         while start < self.used.get() {
             // SAFETY: strings lie one behind the other up to there, each with its header, at a multiple of a word.
             let header = unsafe { self.memory.add(start).cast::<Header>().read() };
-            if !is_as_made(header, fresh) {
+            if !is_as_made(&header, fresh) {
                 return false;
             }
             start += stride(header[LENGTH]);
@@ -93,10 +92,22 @@ impl Block {
         true
     }
 
-    /// Writes a string of ASCII behind those that are there: a reference for the caller. `None`: it has no room, or is another.
+    /// Has what lies at a place come into the cache: to see whether the block is free.
+    fn prefetch(&self, place: usize) {
+        let address = self.memory.as_ptr().wrapping_add(place);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: nothing is read that the program could see, wherever it is, and each processor of this kind has the instruction.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        }
+        let _ = address;
+    }
+
+    /// Writes a string behind those that are there: a reference for the caller. `None`: it has no room.
     ///
     /// # Safety
-    /// `text` has so many bytes, no more than `LONGEST`.
+    /// `text` has so many bytes, which are ASCII.
     unsafe fn push(&self, fresh: &Header, text: *const u8, length: usize) -> Option<NonNull<ffi::PyObject>> {
         let start = self.used.get();
         let end = start + stride(length);
@@ -105,15 +116,12 @@ impl Block {
         }
         let mut header = *fresh;
         header[LENGTH] = length;
-        // SAFETY: so much room is left there, at a multiple of a word. What is asked whether it is ASCII is this copy.
+        // SAFETY: so much room is left there, at a multiple of a word.
         unsafe {
             let place = self.memory.add(start);
             let copy = place.add(size_of::<Header>());
             copy.as_ptr().copy_from_nonoverlapping(text, length);
             copy.add(length).write(0);
-            if !std::slice::from_raw_parts(copy.as_ptr(), length).is_ascii() {
-                return None;
-            }
             place.cast::<Header>().write(header);
             let object = place.cast::<ffi::PyObject>();
             ffi::Py_INCREF(object.as_ptr());
@@ -164,22 +172,33 @@ struct Writer {
     next: usize,
     taken: Vec<Arc<Block>>,
     fresh: Header,
+    /// Whether all texts are ASCII, which is quicker to see than of each.
+    is_ascii: bool,
 }
 
 impl Writer {
     /// A new reference to a string of these bytes; `None`: it is to be made by the interpreter.
     ///
     /// # Safety
-    /// `text` has so many bytes.
+    /// `text` has so many bytes, and nobody writes to them.
     unsafe fn push(&mut self, text: *const u8, length: usize) -> Option<NonNull<ffi::PyObject>> {
         if !(SHORTEST..=LONGEST).contains(&length) {
+            return None;
+        }
+        // SAFETY: as the caller says.
+        if !self.is_ascii && !unsafe { std::slice::from_raw_parts(text, length) }.is_ascii() {
             return None;
         }
         if !self.taken.last().is_some_and(|block| block.has_room(length)) {
             self.take()?;
         }
+        let block = self.taken.last()?;
+        if let Some(ahead) = self.blocks.get(self.next) {
+            // At about the pace at which they are written.
+            ahead.prefetch(block.used.get());
+        }
         // SAFETY: as the caller says.
-        unsafe { self.taken.last()?.push(&self.fresh, text, length) }
+        unsafe { block.push(&self.fresh, text, length) }
     }
 
     fn take(&mut self) -> Option<()> {
@@ -235,7 +254,9 @@ pub(crate) fn lend_texts(
         return Ok(None);
     }
     let (ends, data, into) = (Exported::whole(ends)?, Exported::whole(data)?, Exported::writable(into)?);
-    let mut writer = Writer { blocks: blocks(), next: 0, taken: Vec::new(), fresh: fresh_header(py)? };
+    // SAFETY: it is exported as long as `data` lives; what a worker reads is written before it is told of it, and no more then.
+    let is_ascii = data.len() > 0 && unsafe { std::slice::from_raw_parts(data.start(), data.len()) }.is_ascii();
+    let mut writer = Writer { blocks: blocks(), next: 0, taken: Vec::new(), fresh: fresh_header(py)?, is_ascii };
     let (mut addresses, mut others) = (Vec::with_capacity(ends.len() / size_of::<u32>()), Vec::new());
     for (place, text) in each_text(&ends, &data, &into)?.enumerate() {
         let (start, length) = text?;

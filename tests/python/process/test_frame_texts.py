@@ -110,6 +110,37 @@ def test_a_worker_that_writes_into_a_column_sends_what_it_wrote(pool):
         assert result["s"].tolist() == ["changed", *values[1:]]
 
 
+@pytest.mark.parametrize("fn", [tasks.identity, tasks.doubled_column, tasks.write_where_first])
+def test_a_column_of_all_parts_is_that_of_the_sequential_result(pool, fn):
+    frame = pandas.DataFrame(
+        {
+            "s": objects(DIFFERENT),
+            "f": numpy.arange(float(ROWS)),
+            "few": objects(one_of(["a", None])),
+            "t": objects([f"plain {number}" for number in range(ROWS)]),
+        }
+    )
+    frame.attrs["name"] = "value"
+    parts = [frame.iloc[start : start + ROWS // 4] for start in range(0, ROWS, ROWS // 4)]
+    expected = pandas.concat([fn(part.copy()) for part in parts])
+    result = raddle.map_frame(fn, frame, chunks=4, executor=pool)
+    pandas.testing.assert_frame_equal(result, expected)
+    assert result.attrs == expected.attrs
+    result.iloc[0, 0] = "written"
+    assert result.iloc[0].tolist() == ["written", *expected.iloc[0].tolist()[1:]]
+    assert frame.iloc[0, 0] == DIFFERENT[0]
+
+
+def test_strings_that_a_worker_keeps_stay_as_they_were():
+    rounds = 6
+    columns = ([f"{n} of {number}" for number in range(ROWS)] for n in range(rounds))
+    with raddle.ProcessPoolExecutor(1) as one:
+        for column in columns:
+            frame = pandas.DataFrame({"s": objects(column)})
+            results = raddle.map_frame(tasks.keep_some_texts, frame, chunks=2, executor=one)
+            assert results.tolist() == [True, True]
+
+
 def test_damaged_columns_are_refused():
     ends, data = _native.pack_texts(objects(DIFFERENT))
     with pytest.raises(ValueError, match="within"):
