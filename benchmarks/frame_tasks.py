@@ -9,6 +9,8 @@ from typing import Any
 import numpy
 import pandas
 
+import raddle
+
 ROWS = 2_000_000
 CHUNKS = 4
 ELEMENTS = 200_000
@@ -19,6 +21,13 @@ ELEMENT_SECONDS = 20e-6
 def numbers(megabytes: int) -> Any:
     """Return an array of floats."""
     return numpy.arange(megabytes * 131_072, dtype=float)
+
+
+def shared_numbers(megabytes: int) -> Any:
+    """Return the same array in memory that raddle sends without a copy."""
+    values = raddle.empty(megabytes * 131_072)
+    values[:] = numbers(megabytes)
+    return values
 
 
 def table(rows: int) -> Any:
@@ -55,7 +64,16 @@ def spin(value: Any) -> Any:
     return int(value) + 1
 
 
+def edges(rows: int) -> list[int]:
+    """Return where parts begin, and where the last one ends."""
+    return [rows * number // CHUNKS for number in range(CHUNKS + 1)]
+
+
+def numbered(rows: int) -> Any:
+    """Return for each row the number of its part."""
+    return numpy.searchsorted(edges(rows), numpy.arange(rows), side="right")
+
+
 def blocks(frame: Any) -> list[Any]:
     """Return the parts as a user makes them."""
-    edges = [len(frame) * number // CHUNKS for number in range(CHUNKS + 1)]
-    return [frame.iloc[start:stop] for start, stop in pairwise(edges)]
+    return [frame.iloc[start:stop] for start, stop in pairwise(edges(len(frame)))]

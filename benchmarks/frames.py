@@ -25,18 +25,27 @@ KEPT = 20
 Samplers = Mapping[str, Sample]
 
 
-def _array_setup(calls: Callable[[Any], tuple[Any, list[Any], Callable[[Any], bool]]]) -> Setup:
-    """Give samplers of one function over arrays, in open pools."""
+def _array_setup(
+    calls: Callable[[Any], tuple[Any, list[Any], Callable[[Any], bool]]],
+    is_shared: bool = False,
+) -> Setup:
+    """Give samplers of one function over arrays, in open pools.
+
+    With `is_shared`, raddle's array is made by `raddle.empty`, which no other has.
+    """
 
     @contextmanager
     def setup(subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
-        from benchmarks.frame_tasks import numbers
+        from benchmarks.frame_tasks import numbers, shared_numbers
 
-        function, items, is_right = calls(numbers(scale.tasks(MEGABYTES)))
+        megabytes = scale.tasks(MEGABYTES)
+        ordinary = calls(numbers(megabytes))
+        shared = calls(shared_numbers(megabytes)) if is_shared else ordinary
         with ExitStack() as stack:
             samplers = {}
             for name, opener in OPENERS.items():
                 run = stack.enter_context(opener(subject.__name__))
+                function, items, is_right = shared if name == RADDLE else ordinary
                 samplers[name] = timed(partial(run, function, items), is_right, 1, scale)
             yield samplers
 
@@ -67,7 +76,7 @@ def chunked(subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
     """Give samplers of a frame in chunks, a column added, and put together."""
     import pandas
 
-    from benchmarks.frame_tasks import CHUNKS, ROWS, add_column, blocks, table
+    from benchmarks.frame_tasks import CHUNKS, ROWS, add_column, blocks, numbered, table
 
     frame = table(scale.tasks(ROWS))
     expected = add_column(frame)
@@ -85,6 +94,9 @@ def chunked(subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
         for name in (FUTURES, JOBLIB):
             run = stack.enter_context(OPENERS[name](subject.__name__))
             calls[name] = lambda run=run: pandas.concat(run(add_column, parts))  # type: ignore[misc]
+        importlib.import_module("pandarallel").pandarallel.initialize(nb_workers=WORKERS, verbose=0)
+        grouped: Any = frame.groupby(numbered(len(frame)), group_keys=False)
+        calls[PANDARALLEL] = partial(grouped.parallel_apply, add_column)
         calls[PLAIN] = partial(add_column, frame)
         yield {name: timed(call, is_right, 1, scale) for name, call in calls.items()}
 
@@ -114,12 +126,19 @@ def applied(subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
         }
 
 
-@contextmanager
-def peaks(_subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
+def _peaks(is_shared: bool = False) -> Setup:
     """Give samplers of the memory of parent and workers at its highest."""
-    megabytes = scale.tasks(MEGABYTES)
-    samplers: dict[str, Sample] = {name: partial(peak_apart, name, megabytes) for name in OPENERS}
-    yield {**samplers, DATA: lambda: 2.0 * megabytes * 2**20}
+
+    @contextmanager
+    def setup(_subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
+        megabytes = scale.tasks(MEGABYTES)
+        samplers: dict[str, Sample] = {
+            name: partial(peak_apart, name, megabytes, is_shared and name == RADDLE)
+            for name in OPENERS
+        }
+        yield {**samplers, DATA: lambda: 2.0 * megabytes * 2**20}
+
+    return setup
 
 
 CASES = [
@@ -130,6 +149,15 @@ CASES = [
         "ms a call",
         Target(10, 25, further=[Target(6, peers=[JOBLIB])]),
         "The pools are open, and memory that was used before is there; the result is dropped.",
+    ),
+    Case(
+        "frames-array-empty",
+        f"{MEGABYTES} MB of floats in an array of raddle.empty to a worker, doubled, and back",
+        _array_setup(_there_and_back, is_shared=True),
+        "ms a call",
+        Target(10, 25),
+        "The peers get an ordinary array, for they have no other. raddle's is sent in each call "
+        "again, and not copied.",
     ),
     Case(
         "frames-array-in",
@@ -153,7 +181,9 @@ CASES = [
         chunked,
         "ms a call",
         Target(6, 10, further=[Target(1, peers=[JOBLIB])]),
-        "A float, an int and a string column, with 2,000,000 different strings.",
+        "A float, an int and a string column, with 2,000,000 different strings. pandarallel: "
+        "groupby of a number for each chunk, and parallel_apply; it starts its processes in each "
+        "call.",
     ),
     Case(
         "frames-apply",
@@ -166,10 +196,20 @@ CASES = [
     Case(
         "frames-memory",
         f"memory at its highest, parent and workers, for {MEGABYTES} MB there and back",
-        peaks,
+        _peaks(),
         "MB at the peak",
         Target(1, peers=[FUTURES, JOBLIB], further=[Target(1 / 1.3, peers=[DATA])]),
-        "More than before the data was made: the data itself and the result are in it.",
+        "More than before the data was made: the data itself and the result are in it. An argument "
+        "is a snapshot, so data, snapshot and result are there at once: 1.5x of data in and out is "
+        "the least for an ordinary array.",
+    ),
+    Case(
+        "frames-memory-empty",
+        f"memory at its highest for {MEGABYTES} MB there and back, from an array of raddle.empty",
+        _peaks(is_shared=True),
+        "MB at the peak",
+        Target(1, peers=[FUTURES, JOBLIB], further=[Target(1 / 1.3, peers=[DATA])]),
+        "As above; raddle's array is its own snapshot. The peers get an ordinary one.",
     ),
 ]
 

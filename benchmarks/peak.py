@@ -62,27 +62,32 @@ def highest_during(call: Callable[[], Any]) -> int:
     return highest
 
 
-def peak_apart(contender: str, megabytes: int) -> float:
-    """Return what a fresh contender holds more than before for one array there and back."""
-    command = [sys.executable, "-m", "benchmarks.peak", contender, str(megabytes)]
+def peak_apart(contender: str, megabytes: int, is_shared: bool = False) -> float:
+    """Return what a fresh contender holds more than before for one array there and back.
+
+    With `is_shared`, the array is one of `raddle.empty`.
+    """
+    words = [contender, str(megabytes), *(["shared"] if is_shared else [])]
+    command = [sys.executable, "-m", "benchmarks.peak", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout))
 
 
-def main(contender: str, megabytes: int) -> None:
+def main(contender: str, megabytes: int, *, is_shared: bool) -> None:
     """Print the bytes that the data and everything made of it take at most."""
     from benchmarks.frame_contenders import OPENERS
-    from benchmarks.frame_tasks import double, numbers
+    from benchmarks.frame_tasks import double, numbers, shared_numbers
 
-    small = numbers(1)
+    make = shared_numbers if is_shared else numbers
+    small = make(1)
     with OPENERS[contender](RADDLE) as run:
         for _ in range(4):
             run(double, [small, small])
         pid = int(Path("/proc/self").readlink().name)
         before = held(family(pid))
-        values = numbers(megabytes)
+        values = make(megabytes)
         print(highest_during(lambda: run(double, [values])) - before)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), is_shared=sys.argv[3:] == ["shared"])

@@ -15,16 +15,27 @@ from benchmarks.measure import compile_package, timed
 from benchmarks.model import FUTURES, RADDLE, Case, Sample, Scale, Setup, Target
 
 SILENT = "raddle, no logging"
+FORK = "raddle, fork"
+FORKSERVER = "concurrent.futures, forkserver"
 RECORDS = 100_000
 TASKS = 200_000
 NESTED_SUM = 1_000_000
 
+
+def _opening(library: str, method: str) -> str:
+    return (
+        f"from {library} import ProcessPoolExecutor\n"
+        "from multiprocessing import get_context\n"
+        f"options = {{{{'mp_context': get_context('{method}')}}}}\n"
+    )
+
+
 OPENINGS = {
     RADDLE: "from {subject} import ProcessPoolExecutor\noptions = {{}}\n",
     SILENT: "from {subject} import ProcessPoolExecutor\noptions = {{}}\n",
-    FUTURES: "from concurrent.futures import ProcessPoolExecutor\n"
-    "from multiprocessing import get_context\n"
-    "options = {{'mp_context': get_context('fork')}}\n",
+    FORK: _opening("{subject}", "fork"),
+    FUTURES: _opening("concurrent.futures", "fork"),
+    FORKSERVER: _opening("concurrent.futures", "forkserver"),
 }
 
 SEEN = """
@@ -140,9 +151,12 @@ CASES = [
     Case(
         "processes-nested",
         "two nested pools of 2: sums of squares, 4 in each inner pool",
-        programs({RADDLE: NESTED, FUTURES: NESTED}, NESTED_SUM),
+        programs(dict.fromkeys((RADDLE, FUTURES, FORK, FORKSERVER), NESTED), NESTED_SUM),
         "ms a program",
-        Target(1),
-        "All four inner workers compute on two cores; interpreter, pools and their ends are in it.",
+        Target(1, further=[Target(1, peers=[FORKSERVER])]),
+        "All four inner workers compute on two cores; interpreter, pools and their ends are in it. "
+        "concurrent.futures forks the program here, as raddle, fork does; a forkserver is its "
+        "default from Python 3.14. What raddle loses against a fork of the whole program is the "
+        "interpreter of its template, and the imports of the pool in each worker.",
     ),
 ]

@@ -17,18 +17,17 @@ from benchmarks.measure import compile_package, timed
 from benchmarks.model import FUTURES, PLAIN, RADDLE, Case, Sample, Scale, Setup, Target
 from benchmarks.process_contenders import JOBLIB, LOKY, MPIRE, NO_SPIN, POOL
 from benchmarks.process_programs import CASES as PROGRAM_CASES
-from benchmarks.process_programs import SILENT
+from benchmarks.process_programs import FORK, FORKSERVER, SILENT
 from benchmarks.process_tasks import right_sum
 
 WORKERS = 2
-FORKSERVER = "concurrent.futures, forkserver"
 THREADS = "threads"
 #: The least for a program whose workers are forked by a process that has nothing of its state.
 FLOOR = "two interpreters"
 PEERS = (FUTURES, POOL, LOKY, JOBLIB, MPIRE)
 MAPPING = (RADDLE, *PEERS)
 SUBMITTING = (RADDLE, FUTURES, POOL, LOKY, MPIRE)
-COLUMNS = (*MAPPING, FORKSERVER, NO_SPIN, SILENT, THREADS, FLOOR, PLAIN)
+COLUMNS = (*MAPPING, FORKSERVER, FORK, NO_SPIN, SILENT, THREADS, FLOOR, PLAIN)
 
 #: The tasks of one call, so that a call takes tenths of a second in each contender.
 COUNTS = {RADDLE: 100_000, FUTURES: 2_000, POOL: 8_000, LOKY: 2_000, JOBLIB: 2_000, MPIRE: 4_000}
