@@ -42,6 +42,8 @@ def empty(shape: SupportsIndex | Iterable[SupportsIndex], dtype: Any = float) ->
         The items are, or have in them, Python objects; or a size is no integer.
     ValueError
         A size is negative.
+    MemoryError
+        There is no memory for it, of either kind; it tells how much there would have to be.
     ImportError
         NumPy is not installed.
 
@@ -95,6 +97,8 @@ def asarray(a: Any, dtype: Any = None) -> Any:
     ------
     TypeError
         The items are, or have in them, Python objects.
+    MemoryError
+        There is no memory for the copy, as in `empty`.
     ImportError
         NumPy is not installed.
 
@@ -141,7 +145,11 @@ def _empty(asked: str, shape: Any, dtype: Any, order: Literal["C", "F"]) -> Any:
         count *= size
     buffer = _native.DraftBuffer.make(count) if count > 0 and min(sizes, default=0) >= 0 else None
     if buffer is None:
-        return numpy.empty(sizes, kind, order)
+        try:
+            return numpy.empty(sizes, kind, order)
+        except MemoryError as error:
+            what = f"the array of shape {sizes} that raddle.{asked}() is asked for"
+            raise MemoryError(_native.no_memory_text(count, what)) from error
     return numpy.ndarray(sizes, kind, buffer, order=order)
 
 

@@ -10,7 +10,6 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyo3::{ffi, intern};
@@ -21,6 +20,7 @@ use raddle::process::lease::Lender;
 use crate::decode::Unreadable;
 use crate::draft_buffer;
 use crate::layout::Damaged;
+use crate::no_memory::no_memory;
 use crate::placing::{BROKEN, Placed, Placing};
 use crate::segment_buffer::{Access, Content, Seen, SegmentBuffer, has_room_to_map};
 
@@ -378,8 +378,7 @@ fn copied(why: &str, total: u64, read: impl FnOnce(&mut [u8]) -> std::io::Result
     let mut bytes = Vec::new();
     let count = usize::try_from(total).unwrap_or(usize::MAX);
     if bytes.try_reserve_exact(count).is_err() {
-        let message = format!("there is no memory for the {total} bytes of a call or a result{why}");
-        return Err(PyMemoryError::new_err(message).into());
+        return Err(no_memory(total, &format!("a task or a result{why}")).into());
     }
     bytes.resize(count, 0);
     read(&mut bytes).map_err(PyErr::from)?;

@@ -6,7 +6,7 @@
 
 use std::borrow::Borrow;
 
-use pyo3::exceptions::{PyBaseException, PyMemoryError};
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use pyo3::{ffi, intern};
@@ -16,10 +16,11 @@ pub(crate) use crate::pickling::Pickling;
 
 use crate::decode::Unreadable;
 use crate::layout::{self, Damaged, OutOfMemory, Told, Value};
+use crate::no_memory::no_memory;
 
 impl From<OutOfMemory> for PyErr {
-    fn from(_: OutOfMemory) -> Self {
-        PyMemoryError::new_err("there is no memory for the bytes of a task or a result")
+    fn from(OutOfMemory { wanted }: OutOfMemory) -> Self {
+        no_memory(wanted as u64, "a task or a result")
     }
 }
 

@@ -84,7 +84,10 @@ fn damaged<T>(what: &'static str) -> Result<T, Damaged> {
 
 /// There is no memory for the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OutOfMemory;
+pub(crate) struct OutOfMemory {
+    /// How many there would be.
+    pub(crate) wanted: usize,
+}
 
 /// A value in a payload.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -446,15 +449,20 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Has room for so many more bytes.
+fn reserve(out: &mut Vec<u8>, more: usize) -> Result<(), OutOfMemory> {
+    out.try_reserve(more).map_err(|_| OutOfMemory { wanted: out.len().saturating_add(more) })
+}
+
 fn push_blob(out: &mut Vec<u8>, blob: &[u8]) -> Result<(), OutOfMemory> {
-    out.try_reserve(blob.len().saturating_add(8)).map_err(|_| OutOfMemory)?;
+    reserve(out, blob.len().saturating_add(8))?;
     out.extend_from_slice(&(blob.len() as u64).to_le_bytes());
     out.extend_from_slice(blob);
     Ok(())
 }
 
 fn push_rest(out: &mut Vec<u8>, tag: u8, rest: &[u8]) -> Result<(), OutOfMemory> {
-    out.try_reserve(rest.len().saturating_add(1)).map_err(|_| OutOfMemory)?;
+    reserve(out, rest.len().saturating_add(1))?;
     out.push(tag);
     out.extend_from_slice(rest);
     Ok(())
@@ -509,7 +517,7 @@ pub(crate) fn push_attribute(out: &mut Vec<u8>, attribute: &str, value: Value<'_
 /// Appends a function.
 pub(crate) fn push_function(out: &mut Vec<u8>, name: &str, pickle: &[u8]) -> Result<(), OutOfMemory> {
     push_blob(out, name.as_bytes())?;
-    out.try_reserve(pickle.len()).map_err(|_| OutOfMemory)?;
+    reserve(out, pickle.len())?;
     out.extend_from_slice(pickle);
     Ok(())
 }

@@ -30,6 +30,7 @@ mod locks;
 mod map_loop;
 mod named_globals;
 mod names;
+mod no_memory;
 mod pickling;
 mod placing;
 mod process;
@@ -87,6 +88,8 @@ mod _native {
     use crate::map_loop::MapLoop;
     #[pymodule_export]
     use crate::names::{bind, bind_processes};
+    #[pymodule_export]
+    use crate::no_memory::no_memory_text;
     #[pymodule_export]
     use crate::pickling::{named_globals_of, pickle_once, type_version};
     #[pymodule_export]

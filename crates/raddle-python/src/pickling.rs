@@ -13,6 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 use crate::apart::{Apart, BufferCollector, LEAST_APART};
 use crate::instance::{PlainClasses, Reducers};
 use crate::named_globals::named_globals;
+use crate::no_memory::with_sizes;
 
 /// The protocol of all pickles: that of Python 3.8 and later.
 const PROTOCOL: u8 = 5;
@@ -117,6 +118,10 @@ impl Pickling {
 
     /// A pickle that the other process can read.
     pub(crate) fn pickle<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        self.pickle_whole(value).map_err(|error| with_sizes(value.py(), error, value))
+    }
+
+    fn pickle_whole<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         let py = value.py();
         if !self.by_value {
             return self.dumps_forking(value, None);
@@ -143,7 +148,7 @@ impl Pickling {
         };
         let buffers = collector.get().take();
         *self.collector.lock().unwrap_or_else(PoisonError::into_inner) = Some((collector, keywords));
-        let pickled = pickled?;
+        let pickled = pickled.map_err(|error| with_sizes(py, error, value))?;
         if buffers.is_empty() && pickled.as_bytes().len() < LEAST_APART {
             return Ok(pickled);
         }

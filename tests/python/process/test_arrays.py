@@ -101,6 +101,19 @@ def test_without_room_it_is_an_ordinary_array(make_default):
         _native.limit_arena(before)
 
 
+def test_an_array_that_no_memory_is_had_for_is_refused_with_sizes():
+    # More than an address can tell of.
+    items = 1 << 50
+    limit = _native.limit_arena(0)
+    _native.limit_arena(limit)
+    sizes = rf"no memory for {8 * items} bytes .* shape \({items},\).* of at most {limit}: "
+    with pytest.raises(MemoryError, match=sizes) as refused:
+        raddle.empty(items)
+    assert isinstance(refused.value.__cause__, MemoryError)
+    with pytest.raises(MemoryError, match=sizes):
+        raddle.asarray(numpy.broadcast_to(1.0, items))
+
+
 # the same as pickled
 
 
