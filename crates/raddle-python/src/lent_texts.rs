@@ -250,7 +250,8 @@ pub(crate) fn lend_texts(
     into: &Bound<'_, PyAny>,
 ) -> PyResult<Option<LentTexts>> {
     let py = ends.py();
-    if !serve::is_worker() {
+    // Without an interpreter lock a string's header is another, and others may look while it is written.
+    if cfg!(Py_GIL_DISABLED) || !serve::is_worker() {
         return Ok(None);
     }
     let (ends, data, into) = (Exported::whole(ends)?, Exported::whole(data)?, Exported::writable(into)?);
