@@ -18,7 +18,6 @@ from . import _native
 _FEW_ROWS = 100
 #: A frame with more columns is not put together column by column, which takes some 10 us for each.
 _MANY_COLUMNS = 100
-NoneType = type(None)
 
 
 class _Column:
@@ -147,8 +146,8 @@ def packed(
     for position, kind in enumerate(frame.dtypes):
         if isinstance(kind, numpy.dtype) and kind.kind == "O":
             values = frame.iloc[:, position].to_numpy()
-            if not isinstance(values[0], (str, float, NoneType)):
-                continue
+            if not isinstance(values[0], (str, float, type(None))):
+                continue  # Nor is the column one of strings then.
             kept = None if kept_in is None else kept_in(position)
             column = _column(values, sent or {}, kept)
             if column is not None:

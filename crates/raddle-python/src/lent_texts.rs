@@ -258,7 +258,10 @@ pub(crate) fn lend_texts(
     // SAFETY: it is exported as long as `data` lives; what a worker reads is written before it is told of it, and no more then.
     let is_ascii = data.len() > 0 && unsafe { std::slice::from_raw_parts(data.start(), data.len()) }.is_ascii();
     let mut writer = Writer { blocks: blocks(), next: 0, taken: Vec::new(), fresh: fresh_header(py)?, is_ascii };
-    let (mut addresses, mut others) = (Vec::with_capacity(ends.len() / size_of::<u32>()), Vec::new());
+    let (mut addresses, mut others) = (Vec::new(), Vec::new());
+    if addresses.try_reserve_exact(ends.len() / size_of::<u32>()).is_err() {
+        return Ok(None);
+    }
     for (place, text) in each_text(&ends, &data, &into)?.enumerate() {
         let (start, length) = text?;
         // SAFETY: the text is exported as long as `data` lives, and reaches that far; a reference is the caller's.

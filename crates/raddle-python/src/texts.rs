@@ -163,8 +163,8 @@ fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
 
 fn one_text<'py>(py: Python<'py>, exported: &Exported, copies: Option<&Exported>) -> Option<Packed<'py>> {
     let rows = exported.len() / size_of::<*mut ffi::PyObject>();
-    let mut ends = Vec::with_capacity(rows * size_of::<u32>());
-    let mut data = Vec::new();
+    let (mut ends, mut data) = (Vec::new(), Vec::new());
+    ends.try_reserve_exact(rows * size_of::<u32>()).ok()?;
     for (row, object) in exported.objects().enumerate() {
         // SAFETY: an array of objects holds a reference to each, or NULL; the interpreter is held, so none of them changes.
         let item = unsafe { Bound::from_borrowed_ptr_or_opt(py, object) }?;
@@ -177,7 +177,7 @@ fn one_text<'py>(py: Python<'py>, exported: &Exported, copies: Option<&Exported>
         }
         if row == TRIED {
             // As if the others were as long, and a little more: so it is seldom moved.
-            data.reserve(data.len() / TRIED * rows / 16 * 17);
+            data.try_reserve(data.len() / TRIED * rows / 16 * 17).ok()?;
         }
     }
     let bytes = |bytes| Ok::<_, PyErr>(Bound::new(py, TextBytes(bytes))?.into_any());
