@@ -20,7 +20,7 @@ use raddle::process::lease::Lender;
 use crate::decode::Unreadable;
 use crate::draft_buffer;
 use crate::layout::Damaged;
-use crate::no_memory::no_memory;
+use crate::no_memory::{no_memory, with_bytes};
 use crate::placing::{BROKEN, Placed, Placing};
 use crate::segment_buffer::{Access, Content, Seen, SegmentBuffer, has_room_to_map};
 
@@ -283,11 +283,12 @@ impl Apart {
                 let text = seen.part(*start, *length).ok_or(BROKEN)?;
                 // SAFETY: the interpreter is held, and the view has so many bytes there. The call copies them, checks that
                 // they are UTF-8, and gives a new reference or NULL with an exception set.
-                Ok(unsafe {
+                let decoded = unsafe {
                     let decoded =
                         ffi::PyUnicode_DecodeUTF8(text.as_ptr().cast(), text_length(*length)?, std::ptr::null());
                     Bound::from_owned_ptr_or_err(py, decoded)
-                }?)
+                };
+                Ok(decoded.map_err(|error| with_bytes(py, error, *length, "a task or a result"))?)
             }
             (PICKLE | PICKLE_APART, _) => {
                 let seen = segments.iter().map(|(offset, total)| Ok(Arc::new(self.view(*offset, *total)?)));
@@ -352,6 +353,7 @@ impl Apart {
         length: u64,
     ) -> Result<Bound<'py, PyBytes>, Unreadable> {
         let count = usize::try_from(length).map_err(|_| BROKEN)?;
+        let told = |error| with_bytes(py, error, length, "a task or a result");
         match self {
             Self::Nowhere => Err(BROKEN.into()),
             Self::Program(arena) => {
@@ -359,11 +361,11 @@ impl Apart {
                 if start.checked_add(length).is_none_or(|end| end > segment.size()) {
                     return Err(BROKEN.into());
                 }
-                Ok(PyBytes::new_with(py, count, |place| Ok(segment.read(start, place)?))?)
+                Ok(PyBytes::new_with(py, count, |place| Ok(segment.read(start, place)?)).map_err(told)?)
             }
             Self::Worker(side) => {
                 let from = offset.checked_add(start).ok_or(BROKEN)?;
-                Ok(PyBytes::new_with(py, count, |place| Ok(side.arena().read(from, place)?))?)
+                Ok(PyBytes::new_with(py, count, |place| Ok(side.arena().read(from, place)?)).map_err(told)?)
             }
         }
     }

@@ -37,11 +37,20 @@ fn advice() -> String {
     )
 }
 
-/// An error of a pickler, with the sizes where it is a `MemoryError` that tells nothing.
+/// Whether it is a `MemoryError` that tells nothing.
+fn is_bare(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyMemoryError>(py)
+        && error.value(py).getattr("args").and_then(|args| args.is_truthy()).is_ok_and(|has_some| !has_some)
+}
+
+/// An error of the interpreter, with the sizes where it is a `MemoryError` that tells nothing.
+pub(crate) fn with_bytes(py: Python<'_>, error: PyErr, bytes: u64, what: &str) -> PyErr {
+    if is_bare(py, &error) { no_memory(bytes, what) } else { error }
+}
+
+/// An error of a pickler, likewise.
 pub(crate) fn with_sizes(py: Python<'_>, error: PyErr, value: &Bound<'_, PyAny>) -> PyErr {
-    let is_bare = error.is_instance_of::<PyMemoryError>(py)
-        && error.value(py).getattr("args").and_then(|args| args.is_truthy()).is_ok_and(|has_some| !has_some);
-    if !is_bare {
+    if !is_bare(py, &error) {
         return error;
     }
     let bytes = bytes_of(value, DEPTH);

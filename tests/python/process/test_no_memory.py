@@ -7,6 +7,7 @@ import re
 from process_programs import run_python
 
 PROGRAM = """
+import concurrent.futures.process  # What an error needs is there before memory is short.
 import resource
 import raddle
 from raddle import _native
@@ -29,9 +30,29 @@ def many():
     leave(0.5)
     return [data]
 
+def of_bytes():
+    return bytes(SIZE)
+
+def of_text():
+    return "x" * SIZE
+
+def told(call):
+    try:
+        call()
+    except Exception as error:
+        return f"{type(error).__name__} {error}"
+
 if __name__ == "__main__":
     with raddle.ProcessPoolExecutor(1) as pool:
         assert pool.submit(len, b"warm").result() == 4
+        for large in (of_bytes, of_text):
+            future = pool.submit(large)
+            raddle.wait([future])
+            leave(0.9)
+            error = told(future.result)
+            unlimited()
+            print(error)
+            del future
         _native.limit_arena(LIMIT)
         for share in (0.5, 1.75):
             leave(share)
@@ -47,8 +68,14 @@ if __name__ == "__main__":
 def test_a_memory_error_of_a_task_or_a_result_names_sizes(tmp_path):
     file = tmp_path / "program.py"
     file.write_text(PROGRAM)
-    pickle, message, result = run_python(str(file))
+    *rebuilt, pickle, message, result = run_python(str(file))
     size = 1 << 27
+    for one in rebuilt:
+        assert re.match(
+            f"UnpicklingFailed .* MemoryError: there is no memory for {size} bytes of a task or a "
+            rf"result.*; of shared memory \d+ bytes are in use, of at most \d+: ",
+            one,
+        )
     pickled = f"MemoryError there is no memory to pickle a task or a result with {size} bytes of "
     arena = rf"; of shared memory \d+ bytes are in use, of at most {1 << 20}: "
     assert re.match(f"{pickled}.*{arena}", pickle)
