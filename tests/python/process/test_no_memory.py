@@ -70,6 +70,7 @@ def test_a_memory_error_of_a_task_or_a_result_names_sizes(tmp_path):
     file.write_text(PROGRAM)
     *rebuilt, pickle, message, result = run_python(str(file))
     size = 1 << 27
+    assert len(rebuilt) == 2
     for one in rebuilt:
         assert re.match(
             f"UnpicklingFailed .* MemoryError: there is no memory for {size} bytes of a task or a "
