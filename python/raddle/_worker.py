@@ -98,6 +98,9 @@ def run_forked(
     os.close(described)
     _take_place(folder, out, error)
     setup.take_over(seat)
+    preload = sys.modules.get("raddle._preload")
+    if preload is not None:
+        preload.become_worker()
     _catch_faults(stack)
     _imports.become_worker(authkey, process_name(number), setup.program)
     sys.modules["__main__"] = type(sys)("__main__")
