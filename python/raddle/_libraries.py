@@ -6,7 +6,7 @@ That is a guess, and only a matter of time: a worker loads what it lacks.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -43,21 +43,20 @@ def needed_for(*values: object) -> tuple[str, ...]:
         return ()
     found: set[str] = set()
     seen: set[int] = set()
-    # Those that are found stay as long as the look lasts, so that no number means two.
     left = list(values)
     while left and len(seen) < _MOST and "pandas" not in found:
         value = left.pop()
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, ModuleType):
-            name = value.__name__.partition(".")[0]
-            if name in LIBRARIES:
-                found.add(name)
-            elif not _is_usual(name):
-                left += _modules_in(value)
-        else:
+        if not issubclass(type(value), ModuleType):
             left += _parts(value)
+            continue
+        name = str(getattr(value, "__name__", "")).partition(".")[0]
+        if name in LIBRARIES:
+            found.add(name)
+        elif not _is_usual(name):
+            left += _modules_in(value)
     for name in tuple(found):
         found.update(_BROUGHT.get(name, ()))
     return tuple(name for name in LIBRARIES if name in found and name in sys.modules)
@@ -69,34 +68,40 @@ def _is_usual(name: str) -> bool:
     return name in sys.stdlib_module_names or name in ("__main__", "raddle", "polars")
 
 
-def _modules_in(module: ModuleType) -> Iterator[ModuleType]:
+# What a value is, its type tells: to ask `isinstance` may run code of the user's.
+
+
+def _modules_in(module: Any) -> Iterator[ModuleType]:
     """Give the modules that a module has loaded, as far as its names tell."""
     for value in list(vars(module).values()):
         # Of other types are those that stand for modules which nobody has needed yet.
         if type(value) is ModuleType:
             yield value
-        elif isinstance(value, (FunctionType, type)):
+        elif issubclass(type(value), (FunctionType, type)):
             yield from _module_of(value)
 
 
-def _module_of(value: type | Callable[..., Any]) -> Iterator[ModuleType]:
-    module = sys.modules.get(getattr(value, "__module__", None) or "")
-    if isinstance(module, ModuleType):
+def _module_of(value: Any) -> Iterator[ModuleType]:
+    """Give the module of a function or a class."""
+    name = getattr(value, "__module__", None)
+    module = sys.modules.get(name) if type(name) is str else None
+    if type(module) is ModuleType:
         yield module
 
 
 def _parts(value: Any) -> Iterable[object]:
     """Return what comes along with a value."""
-    if isinstance(value, FunctionType):
+    kind = type(value)
+    if kind is FunctionType:
         return _of_function(value)
-    if isinstance(value, MethodType):
+    if kind is MethodType:
         return value.__func__, value.__self__
-    if isinstance(value, partial):
+    if kind is partial:
         return value.func, *value.args, *value.keywords.values()
-    if isinstance(value, (list, tuple)):
-        return value[:1]
-    kind = value if isinstance(value, type) else type(value)
-    return [module for base in kind.__mro__ for module in _module_of(base)]
+    if kind in (list, tuple):
+        return list(value[:1])
+    classes = (value if issubclass(kind, type) else kind).__mro__
+    return [module for each in classes for module in _module_of(each)]
 
 
 def _of_function(function: FunctionType) -> list[object]:

@@ -83,9 +83,9 @@ def map_frame(
 
     Notes
     -----
-    The processes of a call's own executor have numpy, pandas and pyarrow from the start: the first
-    call that needs them has them loaded, once for the program, as its environment is then. Their
-    random numbers differ, and they use as many threads as other workers.
+    The workers of a call's own executor have numpy, pandas and pyarrow from the start: the first
+    call that needs them has them loaded, once for the program, as its environment is then.
+    Otherwise they are like all others.
 
     Examples
     --------

@@ -7,6 +7,7 @@ has to be, this process is of no use, and the template without libraries serves.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import marshal
 import os
 import sys
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     #: Libraries in the order in which they are loaded, each with its file in the program.
-    Wanted = list[tuple[str, str]]
+    Wanted = list[tuple[str, str | None]]
 
 #: With these no library that is loaded starts a thread.
 _ALONE = {
@@ -40,35 +41,59 @@ _OPENBLAS_SETTERS = tuple(
 #: Libraries whose number of threads is settled when they are loaded.
 _SETTLED = ("libgomp", "libomp", "libiomp", "mkl_", "libblis", "tbb")
 
+#: A little less than the largest block after whose end glibc keeps as much memory for the next.
+_KEPT_BYTES = 31 << 20
+
 #: How each OpenBLAS that is loaded is told how many threads to use.
 _setters: list[Callable[[int], object]] = []
 
 
-def describe_libraries(wanted: Wanted) -> bytes:
-    """Describe, in the program, what is to be loaded, and how."""
-    return marshal.dumps((wanted, dict(os.environ)))
+def describe_libraries(wanted: Wanted, seconds: float) -> bytes:
+    """Describe, in the program, what is to be loaded, how, and how long it may take."""
+    return marshal.dumps((wanted, dict(os.environ), seconds))
 
 
 def load(description: bytes) -> str | None:
     """Load libraries; None, or why this process is not to be forked."""
-    wanted, environ = marshal.loads(description)
+    wanted, environ, seconds = marshal.loads(description)
     os.environ.clear()
     os.environ.update({**environ, **_ALONE})
-    before = set(sys.modules)
+    # Nobody is left who would end this process, should it hang and the program be gone.
+    before = _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+    _signal.setitimer(_signal.ITIMER_REAL, seconds)
     try:
-        for name, file in wanted:
-            found = getattr(__import__(name), "__file__", None)
-            if found != file:
-                return f"{name} is loaded from {file} in the program, and here from {found}"
-        return _find_stranger(before, wanted) or _find_thread() or _take_setters()
+        return _load(wanted)
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
+    finally:
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        _signal.signal(_signal.SIGALRM, before)
 
 
-def _find_stranger(before: set[str], wanted: Wanted) -> str | None:
-    """Find a module that came along and may be the user's."""
-    folders = [os.path.dirname(os.__file__), os.path.dirname(__file__)]
-    folders += [os.path.dirname(os.path.dirname(file)) for _, file in wanted]
+def _load(wanted: Wanted) -> str | None:
+    before = set(sys.modules)
+    for name, file in wanted:
+        found = getattr(__import__(name), "__file__", None)
+        if found is None or found != file:
+            return f"{name} is loaded from {file} in the program, and here from {found}"
+    _keep_freed_memory()
+    folders = [os.path.dirname(os.path.dirname(file)) for _, file in wanted if file]
+    return _find_stranger(before, folders) or _find_thread() or _take_setters()
+
+
+def _keep_freed_memory() -> None:
+    """Have workers take memory for arrays from what they have freed, as the program does by now.
+
+    A process that has never freed a large block gives each back to the system, and pays for the
+    pages of the next again: of short work on columns of some 100 KB that was two thirds.
+    """
+    # Never touched, so that it takes no memory.
+    bytes(_KEPT_BYTES)
+
+
+def _find_stranger(before: set[str], folders: list[str]) -> str | None:
+    """Find a module that came along and may be the user's, from none of these folders."""
+    folders = [*folders, os.path.dirname(os.__file__), os.path.dirname(__file__)]
     site: Any = sys.modules.get("site")
     if site is not None:
         folders += [*site.getsitepackages(), site.getusersitepackages()]

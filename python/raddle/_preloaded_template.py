@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 #: cannot be forked.
 LIBRARIES = ("numpy", "pyarrow", "pandas")
 
-#: Seconds that the libraries may take to load.
-LOADING_SECONDS = 20.0
+#: Seconds after which the process ends that is still loading.
+LOADING_SECONDS = 30.0
 
 #: The one that the next pool uses.
 _kept: PreloadedTemplate | None = None
@@ -49,10 +49,11 @@ class PreloadedTemplate(Template):
 
     def _begin(self, control: int) -> None:
         assert self._parent is not None
-        wanted = [(name, str(sys.modules[name].__file__)) for name in self.libraries]
+        files = [getattr(sys.modules[name], "__file__", None) for name in self.libraries]
+        wanted = list(zip(self.libraries, files, strict=True))
         described = _native.memory_file()
         try:
-            rest = memoryview(describe_libraries(wanted))
+            rest = memoryview(describe_libraries(wanted, LOADING_SECONDS))
             while rest:
                 rest = rest[os.write(described, rest) :]
             # If it is gone, that is found out when this one is asked: nobody has its socket then.
@@ -76,20 +77,16 @@ class PreloadedTemplate(Template):
                 _, (self._process,) = self._said()
                 self._has_begun = True
             (self.failure,), _ = self._said()
-        except (OSError, ValueError) as error:
-            self.failure = self.failure or "it has ended"
-            raise self._ended() from error
+        except (OSError, EOFError):
+            self.failure = "it has ended, or took too long"
         if self.failure:
+            if self._has_begun:
+                _hopeless.add(self.libraries)
             raise self._ended()
         self._is_ready = True
 
     def _said(self) -> tuple[tuple[str, ...], list[int]]:
-        if not _native.wait_readable((self._control,), LOADING_SECONDS)[0]:
-            self.failure = f"it has not loaded them within {LOADING_SECONDS:g} seconds"
-            raise self._ended()
         data, descriptors = _native.receive_message(self._control)
-        if not data:
-            raise self._ended()
         return marshal.loads(data), descriptors
 
     def _ended(self) -> TemplateEnded:
@@ -107,11 +104,9 @@ class PreloadedTemplate(Template):
             self._close()
 
     def retire(self) -> None:
-        """Note that it has ended; what has not loaded once is not tried again."""
+        """Note that it is for no further pool."""
         global _kept
-        if self._has_begun and not self._is_ready:
-            _hopeless.add(self.libraries)
-        self.is_kept = False
+        super().retire()
         if _kept is self:
             _kept = None
 
