@@ -86,7 +86,11 @@ class PreloadedTemplate(Template):
         self._is_ready = True
 
     def _said(self) -> tuple[tuple[str, ...], list[int]]:
-        data, descriptors = _native.receive_message(self._control)
+        try:
+            data, descriptors = _native.receive_message(self._control)
+        except ConnectionResetError:
+            # It has ended, and not read all that it was told. What it said before comes after that.
+            data, descriptors = _native.receive_message(self._control)
         return marshal.loads(data), descriptors
 
     def _ended(self) -> TemplateEnded:

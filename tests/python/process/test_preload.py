@@ -60,6 +60,12 @@ def test_map_frame_and_apply_have_such_workers():
     assert set(result) == {template}
 
 
+def test_a_map_in_processes_has_such_workers():
+    template = own_template()
+    parents = raddle.map(lambda n: (numpy.abs(n), os.getppid())[1], range(4), how="processes")
+    assert set(parents) == {template}
+
+
 def own_template():
     """The process that starts workers with libraries."""
     with OwnPool(1, ALL) as pool:
