@@ -148,7 +148,10 @@ def become_worker() -> None:
     numexpr: Any = sys.modules.get("numexpr")
     if numexpr is not None:
         # Which pandas loads if it is there.
-        numexpr.set_num_threads(_first_number(("NUMEXPR_NUM_THREADS",)) or 1)
+        try:
+            numexpr.set_num_threads(_first_number(("NUMEXPR_NUM_THREADS",)) or 1)
+        except ValueError:
+            pass  # More than it is allowed: it keeps to one.
 
 
 def _first_number(names: Iterable[str]) -> int | None:

@@ -77,7 +77,7 @@ class PreloadedTemplate(Template):
                 _, (self._process,) = self._said()
                 self._has_begun = True
             (self.failure,), _ = self._said()
-        except (OSError, EOFError):
+        except (OSError, EOFError, ValueError):
             self.failure = "it has ended, or took too long"
         if self.failure:
             if self._has_begun:
@@ -94,8 +94,9 @@ class PreloadedTemplate(Template):
         return marshal.loads(data), descriptors
 
     def _ended(self) -> TemplateEnded:
-        libraries = ", ".join(self.libraries)
-        return TemplateEnded(f"the process that starts workers with {libraries}: {self.failure}")
+        why = self.failure or "it has ended"
+        names = ", ".join(self.libraries)
+        return TemplateEnded(f"the process that starts workers with {names}: {why}")
 
     def end(self) -> None:
         """End the process, and with it every worker that is left; its parent waits for it."""

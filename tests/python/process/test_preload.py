@@ -283,6 +283,31 @@ def test_the_plain_template_serves_in_the_place_of_one_of_no_use(monkeypatch, ma
         assert _preloaded_template._hopeless == {("odd_library",)}
 
 
+def test_a_template_that_nobody_can_fork_is_tried_again_later(monkeypatch, make_default):
+    (plain, _) = make_default(1).submit(tasks.loaded).result()
+    monkeypatch.setattr(_preloaded_template, "_kept", None)
+    monkeypatch.setattr(_preloaded_template, "_hopeless", set())
+    os.kill(plain, signal.SIGKILL)
+    with OwnPool(1, ("numpy",)) as pool:
+        other, _ = pool.submit(tasks.loaded).result()
+    assert other != plain
+    assert _preloaded_template._hopeless == set()
+
+
+def test_what_it_logs_and_warns_of_while_it_loads_does_no_harm(template):
+    text = """
+import logging, warnings
+logging.warning("no")
+warnings.warn("no")
+"""
+    made = template(text)
+    made.tell("open", 1)
+    with pytest.raises(_template_process.TemplateEnded, match="it has ended"):
+        # It serves, and this nobody can answer.
+        made.ask("reap", 1)
+    assert made._is_ready
+
+
 # what is needed
 
 
