@@ -29,6 +29,7 @@ mod locks;
 mod map_loop;
 mod named_globals;
 mod names;
+mod numpy_memory;
 mod pickling;
 mod placing;
 mod process;
@@ -39,6 +40,7 @@ mod share;
 mod site;
 mod texts;
 mod timeline;
+mod worker_side;
 
 /// The engine's Python face; its public names are those of the package `raddle`.
 #[pyo3::pymodule(gil_used = true)]
@@ -84,6 +86,8 @@ mod _native {
     use crate::map_loop::MapLoop;
     #[pymodule_export]
     use crate::names::{bind, bind_processes};
+    #[pymodule_export]
+    use crate::numpy_memory::compute_in_arena;
     #[pymodule_export]
     use crate::pickling::{named_globals_of, pickle_once, type_version};
     #[pymodule_export]

@@ -85,7 +85,7 @@ impl Worker {
                 Received::Unfit(reason) => self.unfit = Some(reason),
                 Received::Note(task, bytes) => heard.notes.push(self.note(task, bytes)),
                 Received::Keeps(place) => self.keep(place)?,
-                Received::Drops(place) => drop(self.kept.remove(&place)),
+                Received::Drops(place) => drop(self.give_up(place)),
             }
         }
         self.release_early(heard);
@@ -134,15 +134,21 @@ impl Worker {
         self.leases.extend(segment);
     }
 
-    /// It keeps a view of what one of its tasks was sent.
+    /// It keeps a view of what one of its tasks was sent, or what it was lent.
     fn keep(&mut self, place: u64) -> Result<(), Corrupt> {
         let sent = self.link.sent().filter(|(_, is_begun)| *is_begun);
-        let mut segments = sent.flat_map(|(call, _)| call.parcel.iter()).flat_map(|parcel| parcel.bytes.segments());
-        match segments.find(|segment| segment.offset() == place).cloned() {
+        let segments = sent.flat_map(|(call, _)| call.parcel.iter()).flat_map(|parcel| parcel.bytes.segments());
+        match segments.chain(&self.leases).find(|segment| segment.offset() == place).cloned() {
             Some(segment) => drop(self.kept.insert(place, segment)),
-            None => return Err(Corrupt { what: "a worker keeps what it was not sent" }),
+            None => return Err(Corrupt { what: "a worker keeps what it was neither sent nor lent" }),
         }
         Ok(())
+    }
+
+    /// It gives back what it was lent, or keeps something no more: what it keeps of that which was lent it still keeps.
+    fn give_up(&mut self, place: u64) -> Option<Segment> {
+        let lent = self.leases.iter().position(|segment| segment.offset() == place);
+        lent.map(|at| self.leases.swap_remove(at)).or_else(|| self.kept.remove(&place))
     }
 }
 
@@ -166,7 +172,7 @@ impl Crew {
             let received = worker.link.pump().and_then(|()| worker.receive(self.lets_pass, &mut heard));
             match (received, wish) {
                 // What it had written before it wished has been taken: what it is lent belongs to its next reply.
-                (Ok(()), Some(bytes)) => worker.lend(self.arena.as_ref().and_then(|arena| arena.try_take(bytes))),
+                (Ok(()), Some(wish)) => worker.lend(self.arena.as_ref().and_then(|arena| arena.try_lend(wish))),
                 (Ok(()), None) => {}
                 (Err(corrupt), _) => worker.condemn(corrupt),
             }

@@ -1,16 +1,18 @@
-//! How a worker gets a segment of the program's arena for a large result (submit -> queue -> TRANSPORT -> worker -> result).
+//! How a worker gets a segment of the program's arena for a large result, or to compute in it (submit -> queue -> TRANSPORT ->
+//! worker -> result).
 //!
 //! It asks, and whoever looks after the rings in the program answers at once: with a segment, or that there is none, and then
-//! the result goes through the ring. Nobody waits for memory, so nobody waits for ever.
+//! the result goes through the ring, and what is computed lies elsewhere. Nobody waits for memory, so nobody waits for ever.
 //!
 //! | word | who writes it | ordering | why |
 //! |---|---|---|---|
-//! | `WISH`: bytes wanted, 0: nothing | the worker; the program, when it answers | Release | `ANSWER` was emptied before |
+//! | `WISH`: bytes wanted, and what for; 0: nothing | the worker; the program, when it answers | Release | `ANSWER` was emptied before |
 //! | `ANSWER`: 0: none yet, 1: there is none, else the place and whether it has memory | the worker empties it, the program fills it | Release | `WISH` is void then |
 //! | `FORKED`: 1: children that it has forked may look at segments of its tasks | the worker | Relaxed | it is read when the worker has ended |
+//! | `IN_USE`: bytes in which it computes | the worker | Relaxed | it is a measure alone |
 //!
 //! A worker writes a reply before it asks for the next, so the program, which looks for the wish first and then at the ring,
-//! knows to which reply a segment belongs: to the next one that comes.
+//! knows to which reply a segment belongs: to the next one that comes, unless the worker gives it back before that.
 
 #[cfg(not(loom))]
 pub use lender::{ForkMark, Lender};
@@ -24,6 +26,10 @@ use crate::signal::AdaptiveSpin;
 const WISH: usize = 1;
 const ANSWER: usize = 2;
 const FORKED: usize = 3;
+const IN_USE: usize = 4;
+
+/// In a wish: the segment is to compute in.
+const TO_WORK_IN: u64 = 1 << 63;
 
 const REFUSED: u64 = 1;
 /// Marks an answer as one; the places of segments end in zeros.
@@ -31,17 +37,42 @@ const GRANTED: u64 = 2;
 const WARM: u64 = 4;
 const MARKS: u64 = REFUSED | GRANTED | WARM;
 
-/// The worker's side: asks for so many bytes, and gives the answer.
+/// What a worker wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// So much room.
+    pub bytes: u64,
+    /// To compute in it: then it is not to have the last that there is.
+    pub is_to_work_in: bool,
+}
+
+impl Wish {
+    /// Room for a result.
+    pub fn to_send(bytes: u64) -> Self {
+        Self { bytes: bytes & !TO_WORK_IN, is_to_work_in: false }
+    }
+
+    /// Room to compute in.
+    pub fn to_work_in(bytes: u64) -> Self {
+        Self { is_to_work_in: true, ..Self::to_send(bytes) }
+    }
+
+    fn word(self) -> u64 {
+        self.bytes | if self.is_to_work_in { TO_WORK_IN } else { 0 }
+    }
+}
+
+/// The worker's side: asks for room, and gives the answer.
 pub(crate) fn ask<B: Bell>(
     words: &impl Words,
     (bell, program): (&Doorbell<B>, &Doorbell<B>),
     spin: &AdaptiveSpin,
-    bytes: u64,
+    wish: Wish,
     ring_elsewhere: &mut (dyn FnMut() + Send),
 ) -> u64 {
     words.word(ANSWER).store(0, Ordering::Relaxed);
     let order = if is_mutant(Mutant::RelaxedWish) { Ordering::Relaxed } else { Ordering::Release };
-    words.word(WISH).store(bytes, order);
+    words.word(WISH).store(wish.word(), order);
     if program.ring() == Rung::Elsewhere {
         ring_elsewhere();
     }
@@ -66,9 +97,15 @@ pub(crate) fn has_children(words: &impl Words) -> bool {
     words.word(FORKED).load(Ordering::Relaxed) != 0
 }
 
-/// The program's side: how much the worker of a seat wants.
-pub(crate) fn wish(words: &impl Words) -> Option<u64> {
-    Some(words.word(WISH).load(Ordering::Acquire)).filter(|bytes| *bytes > 0)
+/// The program's side: in how many bytes the worker of a seat computes, by its own account.
+pub(crate) fn in_use(words: &impl Words) -> u64 {
+    words.word(IN_USE).load(Ordering::Relaxed)
+}
+
+/// The program's side: what the worker of a seat wants.
+pub(crate) fn wish(words: &impl Words) -> Option<Wish> {
+    let word = words.word(WISH).load(Ordering::Acquire);
+    (word > 0).then_some(Wish { bytes: word & !TO_WORK_IN, is_to_work_in: word & TO_WORK_IN != 0 })
 }
 
 /// The program's side: a segment at this place, with memory or without; or none. The worker is to be rung for.
@@ -91,7 +128,7 @@ mod lender {
     use super::super::doorbell::Doorbell;
     use super::super::mapping::{Mapping, Part, SharedBell};
     use super::super::seat::{Seat, program_bell};
-    use super::{AdaptiveSpin, FORKED, Ordering, Words, ask, granted};
+    use super::{AdaptiveSpin, FORKED, IN_USE, Ordering, Wish, Words, ask, granted};
 
     /// The worker's side.
     pub struct Lender {
@@ -114,12 +151,17 @@ mod lender {
             Self { words: seat.leases, bell: seat.bell, program: program_bell(mapping), spin: AdaptiveSpin::new() }
         }
 
-        /// Asks for a segment for so many bytes, on the thread that serves; `None`: there is none. It belongs to the next
-        /// reply.
-        pub fn lease(&mut self, bytes: u64, ring_elsewhere: &mut (dyn FnMut() + Send)) -> Option<Lease> {
-            let answer = ask(&self.words, (&self.bell, &self.program), &self.spin, bytes, ring_elsewhere);
+        /// Asks for a segment, on the thread that serves; `None`: there is none. It belongs to the next reply, unless it is
+        /// given back before.
+        pub fn lease(&mut self, wish: Wish, ring_elsewhere: &mut (dyn FnMut() + Send)) -> Option<Lease> {
+            let answer = ask(&self.words, (&self.bell, &self.program), &self.spin, wish, ring_elsewhere);
             let (offset, is_warm) = granted(answer)?;
-            Lease::new(bytes, offset, is_warm)
+            Lease::new(wish.bytes, offset, is_warm)
+        }
+
+        /// Says in how many bytes this worker computes.
+        pub fn note_in_use(&self, bytes: u64) {
+            self.words.word(IN_USE).store(bytes, Ordering::Relaxed);
         }
 
         /// By what the worker says that it has forked.
@@ -157,7 +199,7 @@ mod tests {
         for count in 1.. {
             let bytes = loop {
                 match wish(&seat.leases) {
-                    Some(bytes) => break bytes,
+                    Some(wish) => break wish.bytes,
                     None => std::thread::yield_now(),
                 }
             };
@@ -176,7 +218,8 @@ mod tests {
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| {
                 let mut lender = Lender::new(&mapping, 0);
-                let mut lease = |bytes| lender.lease(bytes, &mut || unreachable!("nobody sleeps elsewhere"));
+                let mut lease =
+                    |bytes| lender.lease(Wish::to_send(bytes), &mut || unreachable!("nobody sleeps elsewhere"));
                 [lease(100_000), lease(5), lease(1)].map(|lease| lease.map(|lease| (lease.offset, lease.is_warm)))
             });
             answer_until(&mapping, 1, |bytes| match bytes {
@@ -196,7 +239,7 @@ mod tests {
             let worker = scope.spawn(|| {
                 let mut lender = Lender::new(&mapping, 0);
                 (1..=20_000_u64).rev().all(|bytes| {
-                    let lease = lender.lease(bytes, &mut || unreachable!("nobody sleeps elsewhere"));
+                    let lease = lender.lease(Wish::to_work_in(bytes), &mut || unreachable!("nobody sleeps elsewhere"));
                     lease.map(|lease| lease.offset) == (bytes % 3 > 0).then_some(bytes * GRAIN)
                 })
             });
@@ -213,8 +256,9 @@ mod tests {
         assert!(!program.divert(|| false));
         let (rung, ring) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
-            let worker = scope
-                .spawn(|| Lender::new(&mapping, 0).lease(1, &mut || rung.send(()).expect("it is heard")).is_none());
+            let worker = scope.spawn(|| {
+                Lender::new(&mapping, 0).lease(Wish::to_send(1), &mut || rung.send(()).expect("it is heard")).is_none()
+            });
             ring.recv().expect("the worker rings");
             assert_eq!(answer_until(&mapping, 1, |_| None), 1);
             assert!(worker.join().expect("the worker ends"));

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::arena::Segment;
 use super::bytes::Bytes;
-use super::lease;
+use super::lease::{self, Wish};
 use super::mapping::{Mapping, Part};
 use super::ring::{Consumer, Corrupt, Header, Outgoing, Producer};
 use super::seat::{PLACES, Seat};
@@ -346,9 +346,14 @@ impl<T> Link<T> {
             || (!self.backlog.is_empty() && self.tasks.has_room() != Ok(false))
     }
 
-    /// How much room the worker wants for a result that it is about to send.
-    pub fn wish(&self) -> Option<u64> {
+    /// What room the worker wants: for a result that it is about to send, or to compute in.
+    pub fn wish(&self) -> Option<Wish> {
         lease::wish(&self.seat.leases)
+    }
+
+    /// In how many bytes of what it was lent the worker computes, by its own account.
+    pub(crate) fn in_use(&self) -> u64 {
+        lease::in_use(&self.seat.leases)
     }
 
     /// Of a worker that has ended: whether children of it may look at segments of its tasks.
