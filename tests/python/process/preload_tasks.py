@@ -43,6 +43,19 @@ def draw() -> list[float]:
     return [float(each) for each in numpy.random.random(4)]
 
 
+def page_faults(pages: int, rounds: int) -> int:
+    """How many pages the system gives for arrays that are made and dropped, some at a time."""
+    import resource
+
+    import numpy
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        values = [numpy.ones(pages * 512 // 8) for _ in range(8)]
+        del values
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
 def start_of_worker() -> dict[str, Any]:
     """What a task may find that the worker has got from somewhere."""
     import logging

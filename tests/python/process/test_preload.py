@@ -10,6 +10,7 @@ import sys
 import types
 import warnings
 
+import array_tasks
 import numpy
 import pandas
 import polars
@@ -95,6 +96,18 @@ def test_libraries_compute_with_as_many_threads_as_if_the_worker_had_loaded_them
     expected = plain.submit(tasks.arrow_threads).result()
     assert ours.submit(tasks.arrow_threads).result() == expected
     assert expected[1] == 2
+
+
+def test_large_arrays_of_a_task_lie_where_its_result_is_sent_from(own):
+    assert all(own().submit(array_tasks.where_they_lie, array_tasks.COUNT).result())
+
+
+def test_smaller_arrays_take_memory_that_was_freed(own):
+    pages, rounds = 800, 20
+    pool = own()
+    pool.submit(tasks.page_faults, pages, rounds).result()
+    # A process that gives each back to the system has one for each page of each.
+    assert pool.submit(tasks.page_faults, pages, rounds).result() < pages * rounds / 2
 
 
 def test_workers_draw_different_numbers(own):
