@@ -18,6 +18,7 @@ import preload_tasks as tasks
 import pyarrow
 import pytest
 import record_tasks
+from process_programs import MarkedProgram
 from programs import run
 
 import raddle
@@ -214,6 +215,44 @@ def test_a_forked_child_makes_one_of_its_own():
         # It ends with the program, or this test does not: it has its output.
     """
     assert run("raddle", source) == (0, ["0", "True"], [])
+
+
+def test_nothing_is_left_of_a_program_that_was_killed():
+    source = """
+        import numpy
+        from raddle._libraries import OwnPool
+        pool = OwnPool(2, ("numpy",))
+        say(*{pool.submit(os.getppid).result(), pool.submit(os.getpid).result()})
+        pool.submit(time.sleep, 1000)
+        time.sleep(1000)
+    """
+    with MarkedProgram(source) as program:
+        assert {int(pid) for pid in program.read().split()} <= set(program.others())
+        program.kill()
+        program.wait_nothing_left()
+
+
+def test_nothing_is_left_of_one_that_was_killed_while_a_library_does_not_come_back(tmp_path):
+    (tmp_path / "endless.py").write_text("import time\nwhile True: time.sleep(1)")
+    source = f"""
+        import types
+        from raddle import _preloaded_template as templates
+        from raddle._libraries import OwnPool
+        os.environ["PYTHONPATH"] = {str(tmp_path)!r}
+        sys.modules["endless"] = types.ModuleType("endless")
+        sys.modules["endless"].__file__ = {str(tmp_path / "endless.py")!r}
+        templates.LIBRARIES, templates.LOADING_SECONDS = ("endless",), 1.0
+        pool = OwnPool(1, ("endless",))
+        made = templates._kept
+        pool.submit(abs, 1)
+        while not made._has_begun: time.sleep(0.001)
+        say("loading")
+        time.sleep(1000)
+    """
+    with MarkedProgram(source) as program:
+        program.expect("loading")
+        program.kill()
+        program.wait_nothing_left()
 
 
 def test_a_program_without_these_libraries_has_none():
