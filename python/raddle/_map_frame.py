@@ -84,8 +84,8 @@ def map_frame(
     Notes
     -----
     The workers of a call's own executor have numpy, pandas and pyarrow from the start: the first
-    call that needs them has them loaded, once for the program, as its environment is then.
-    Otherwise they are like all others.
+    call that needs them has a process load them, as the environment is then, which stays until the
+    program ends and takes some 100 MB. Otherwise these workers are like all others.
 
     Examples
     --------
