@@ -49,8 +49,9 @@ def compute_in_arena() -> None:
     def lend(_numpy: ModuleType) -> None:
         for package in ("numpy._core", "numpy.core"):
             module = sys.modules.get(f"{package}._multiarray_umath")
-            if module is not None:
-                _native.compute_in_arena(module._ARRAY_API)
+            table = getattr(module, "_ARRAY_API", None)
+            if table is not None:
+                _native.compute_in_arena(table)
                 return
 
     _imports.after_import("numpy", lend)

@@ -215,38 +215,58 @@ impl Apart {
     }
 
     /// Puts the buffers of a pickle apart, and itself if it is large. `None`: it has to go with all that belongs to it.
+    /// `is_inert`: no code of the user's runs when the object is dropped, so nobody is going to write the buffers then.
     pub(crate) fn put_pickle<'py>(
         &self,
         pickle: &Bound<'py, PyBytes>,
         buffers: &[Exported],
+        is_inert: bool,
     ) -> Option<Bound<'py, PyBytes>> {
         let bytes = pickle.as_bytes();
         let mut parts = Vec::with_capacity(buffers.len() + 1);
         for buffer in buffers {
             parts.push(self.source(buffer, &parts));
         }
-        if bytes.len() < LEAST_APART {
-            return self.put_as(pickle.py(), PICKLE, &parts, bytes);
+        let placed = if bytes.len() < LEAST_APART {
+            self.put_as(pickle.py(), PICKLE, &parts, bytes)
+        } else {
+            parts.push(Source::Copied(Part::of(bytes)));
+            self.put_as(pickle.py(), PICKLE_APART, &parts, &[])
+        };
+        if let Self::Worker(side) = self
+            && parts.iter().any(|part| matches!(part, Source::Lying(_)))
+            && (placed.is_none() || !(is_inert || side.part_named()))
+        {
+            side.forget_names();
+            return None;
         }
-        parts.push(Source::Copied(Part::of(bytes)));
-        self.put_as(pickle.py(), PICKLE_APART, &parts, &[])
+        placed
     }
 
     /// `before` are those that come with it.
     fn source<'a>(&self, buffer: &'a Exported, before: &[Source<'_>]) -> Source<'a> {
+        let (start, bytes) = (buffer.start(), buffer.len());
+        let length = bytes as u64;
         let lying = match self {
-            Self::Program(arena) => draft_buffer::snapshot(arena, buffer)
-                .map(|(segment, total, start)| (segment.offset(), total, start, Some(segment))),
-            Self::Worker(side) => {
-                side.name(buffer.start(), buffer.len()).map(|(place, total, start)| (place, total, start, None))
-            }
+            Self::Program(arena) => draft_buffer::snapshot(arena, buffer).map(|(segment, total, start)| Lying {
+                place: segment.offset(),
+                total,
+                start,
+                length,
+                held: Some(segment),
+            }),
+            Self::Worker(side) => side.name(start, bytes).map(|spot| Lying {
+                place: spot.segment,
+                total: spot.total,
+                start: spot.start,
+                length,
+                held: None,
+            }),
             Self::Nowhere => None,
         };
-        let lying =
-            lying.map(|(place, total, start, held)| Lying { place, total, start, length: buffer.len() as u64, held });
-        let is_alone =
+        let is_apart =
             |lying: &Lying| !before.iter().any(|other| matches!(other, Source::Lying(other) if other.overlaps(lying)));
-        lying.filter(is_alone).map_or_else(|| Source::Copied(buffer.part()), Source::Lying)
+        lying.filter(is_apart).map_or_else(|| Source::Copied(buffer.part()), Source::Lying)
     }
 
     /// The object again of which this was made.

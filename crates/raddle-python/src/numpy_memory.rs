@@ -10,7 +10,6 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -18,8 +17,8 @@ use crate::worker_side;
 
 /// What is smaller comes from where it came from before: a copy of it costs no more than to ask for a segment and to map it.
 const LEAST: usize = 1 << 20;
-/// What is larger, too: its memory is there at once, and NumPy's users may never touch most of it.
-const MOST: usize = 1 << 30;
+/// What is larger, too: it counts as held, though much of it may never be touched.
+const MOST: usize = 1 << 28;
 /// The same for memory that is to hold zeros, which otherwise costs nothing until it is written.
 const MOST_ZEROS: usize = 1 << 26;
 
@@ -58,7 +57,7 @@ unsafe impl Sync for Handler {}
 
 /// What there is of NumPy in this process, once it is loaded.
 struct Numpy {
-    set_handler: unsafe extern "C" fn(*mut ffi::PyObject) -> *mut ffi::PyObject,
+    set_handler: SetHandler,
     /// What NumPy is given.
     capsule: Py<PyAny>,
     /// The allocator that was there before.
@@ -84,24 +83,26 @@ thread_local! {
 }
 
 /// While it lives, large arrays that are made on this thread come from the arena.
-pub(crate) struct Computing(());
+pub(crate) struct Computing {
+    was_computing: bool,
+}
 
 impl Computing {
     pub(crate) fn begin(py: Python<'_>) -> Self {
-        IS_COMPUTING.set(true);
+        let was_computing = IS_COMPUTING.replace(true);
         if IS_LOADED.load(Relaxed)
             && !IS_SET.replace(true)
             && let Some(numpy) = NUMPY.get()
         {
             numpy.set(py);
         }
-        Self(())
+        Self { was_computing }
     }
 }
 
 impl Drop for Computing {
     fn drop(&mut self) {
-        IS_COMPUTING.set(false);
+        IS_COMPUTING.set(self.was_computing);
     }
 }
 
@@ -122,28 +123,43 @@ pub(crate) fn compute_in_arena(table: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(true)
 }
 
-impl Numpy {
-    fn find(table: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
-        let py = table.py();
+/// NumPy's functions for C.
+struct Functions(NonNull<*const c_void>);
+
+type GetHandler = unsafe extern "C" fn() -> *mut ffi::PyObject;
+type SetHandler = unsafe extern "C" fn(*mut ffi::PyObject) -> *mut ffi::PyObject;
+
+impl Functions {
+    fn of(table: &Bound<'_, PyAny>) -> PyResult<Self> {
         // SAFETY: the interpreter is held; NumPy's capsule has no name, and what is none gives NULL with an exception set.
         let functions = unsafe { ffi::PyCapsule_GetPointer(table.as_ptr(), std::ptr::null()) };
-        let functions = NonNull::new(functions.cast::<*const c_void>()).ok_or_else(|| PyErr::fetch(py))?;
+        NonNull::new(functions.cast()).map(Self).ok_or_else(|| PyErr::fetch(table.py()))
+    }
+
+    /// Those that get and set the allocator, if this NumPy has them.
+    fn handlers(&self) -> Option<(GetHandler, SetHandler)> {
         // SAFETY: the table has this function in all versions of NumPy, and it takes nothing.
         let version = unsafe {
-            let version: unsafe extern "C" fn() -> u32 = std::mem::transmute(*functions.as_ptr().add(FEATURE_VERSION));
+            let version: unsafe extern "C" fn() -> u32 = std::mem::transmute(*self.0.as_ptr().add(FEATURE_VERSION));
             version()
         };
         if version < LEAST_FEATURE_VERSION {
-            return Ok(None);
+            return None;
         }
         // SAFETY: from that version on the table has these, with these types.
-        let (get_handler, set_handler) = unsafe {
-            let get: unsafe extern "C" fn() -> *mut ffi::PyObject =
-                std::mem::transmute(*functions.as_ptr().add(GET_HANDLER));
-            let set: unsafe extern "C" fn(*mut ffi::PyObject) -> *mut ffi::PyObject =
-                std::mem::transmute(*functions.as_ptr().add(SET_HANDLER));
+        Some(unsafe {
+            let get: GetHandler = std::mem::transmute(*self.0.as_ptr().add(GET_HANDLER));
+            let set: SetHandler = std::mem::transmute(*self.0.as_ptr().add(SET_HANDLER));
             (get, set)
-        };
+        })
+    }
+}
+
+impl Numpy {
+    /// `None`: this NumPy has no allocators, or one is set of a kind that is not known here.
+    fn find(table: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        let py = table.py();
+        let Some((get_handler, set_handler)) = Functions::of(table)?.handlers() else { return Ok(None) };
         // SAFETY: the interpreter is held; the call gives a new reference, or NULL with an exception set.
         let capsule_before = unsafe { Bound::from_owned_ptr_or_err(py, get_handler()) }?;
         // SAFETY: as above; such a capsule has this name, and holds a handler.
@@ -152,7 +168,7 @@ impl Numpy {
         // SAFETY: the capsule is held from here on, and its handler with it.
         let before = unsafe { before.as_ptr().read() };
         if before.version != 1 {
-            return Err(PyImportError::new_err("an allocator of NumPy's has a version that nobody knows"));
+            return Ok(None);
         }
         // SAFETY: the handler lives as long as the process, and so does the name.
         let capsule = unsafe {

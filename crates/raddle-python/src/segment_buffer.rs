@@ -255,7 +255,7 @@ pub(crate) fn holdings() -> Holdings {
     if !views.pins.is_empty() {
         views.unpin();
     }
-    let mut holdings = Holdings { kept: Vec::new(), dropped: std::mem::take(&mut views.gone) };
+    let mut holdings = Holdings { dropped: std::mem::take(&mut views.gone), ..Holdings::default() };
     for (offset, viewed) in &mut views.seen {
         if !std::mem::replace(&mut viewed.is_told, true) {
             holdings.kept.push(*offset);

@@ -83,6 +83,61 @@ def longer_and_longer(count: int) -> Any:
     return values
 
 
+def short_after_long(count: int) -> Any:
+    """Return an array for which there was much room."""
+    long = numpy.ones(5 * count)
+    del long
+    return numpy.ones(count)
+
+
+def cut(count: int) -> Any:
+    """Return an array that was longer."""
+    values = numpy.ones(9 * count)
+    values.resize(count, refcheck=False)
+    return values
+
+
+class Scrubbed:
+    """An object that arrives as its array, and writes into that at its own end."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def __reduce__(self) -> Any:
+        return numpy.asarray, (self.values,)
+
+    def __del__(self) -> None:
+        self.values[...] = -7.0
+
+
+class ScrubbedArray(numpy.ndarray):
+    def __del__(self) -> None:
+        self.view(numpy.ndarray)[...] = -7.0
+
+
+def scrubbed(count: int) -> Any:
+    return Scrubbed(arange(count))
+
+
+def view_of_scrubbed(count: int) -> Any:
+    owner = ScrubbedArray(count)
+    owner[...] = arange(count)
+    return owner.view(numpy.ndarray)
+
+
+def hold_at(gate: Any, count: int) -> tuple[Any, bool]:
+    values = arange(count)
+    gate()
+    return values, lies_in_the_arena(values)
+
+
+def make_and_mark(path: str, count: int) -> float:
+    """Make an array, then a file."""
+    values = arange(count)
+    Path(path).touch()
+    return float(values.sum())
+
+
 def zeros_after_others(count: int) -> Any:
     for _ in range(3):
         others = numpy.full(count, 7.0)
@@ -115,7 +170,7 @@ def forget(_value: Any = None) -> None:
 
 def hold_and_die(count: int) -> None:
     values = arange(count)
-    assert lies_in_the_arena(values)
+    assert len(values) == count
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -152,10 +207,10 @@ def leave_a_child(count: int, gate_in: int, gate_out: int, dies: bool) -> float:
 
 
 def hold(megabytes: int) -> int:
-    """Hold so much, until it is too much."""
+    """Hold so much of the arena, until it is too much."""
     held = [numpy.full(1 << 17, 1.0) for _ in range(megabytes)]
-    assert lies_in_the_arena(held[0])
-    threading.Event().wait(60)
+    if all(map(lies_in_the_arena, held)):
+        threading.Event().wait(60)
     return len(held)
 
 

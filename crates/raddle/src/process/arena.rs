@@ -14,7 +14,7 @@
 //! | the pool, for a worker that keeps what it has computed in it | before the reply | the worker has it no more, or is buried |
 //! | the bytes of a reply, and views of it | the reply | the last is dropped |
 //!
-//! Invariant: a segment is written by whoever got it, before anybody else is told of it, and by nobody afterwards. Those who
+//! Invariant: a segment is written by whoever got it, before anybody else is told of it, and by nobody once it is read. Those who
 //! read it map it for themselves: what they write there is seen by nobody else.
 //!
 //! What has been free for a moment keeps its memory, for memory that is new costs several times what a copy does (64 MB: 30 ms
@@ -213,8 +213,9 @@ impl Arena {
         };
         state.live_bytes += size;
         let offset = block.offset;
-        let is_result = AtomicBool::new(false);
-        let segment = Segment(Arc::new(Held { arena, block: StdMutex::new(Some(block)), offset, size, is_result }));
+        let (is_result, is_emptied) = (AtomicBool::new(false), AtomicBool::new(false));
+        let held = Held { arena, block: StdMutex::new(Some(block)), offset, size, is_result, is_emptied };
+        let segment = Segment(Arc::new(held));
         state.live.insert(offset, Arc::downgrade(&segment.0));
         Some(segment)
     }
@@ -245,7 +246,7 @@ impl Arena {
         }
     }
 
-    fn take_back(&self, block: Block) {
+    fn take_back(&self, block: Block, is_emptied: bool) {
         // In a child of a fork nothing of it is the child's; its lock may be held by a thread that is not there.
         if self.generation != os::fork_generation() {
             return;
@@ -253,6 +254,10 @@ impl Arena {
         let mut state = self.state.lock();
         state.live.remove(&block.offset);
         state.live_bytes -= block.size;
+        if is_emptied {
+            // That is not believed: it costs nothing to do it once more.
+            return state.retire(&self.file, block);
+        }
         state.warm_bytes += block.size;
         state.warm.entry(block.size).or_default().push(Block { is_warm: true, ..block });
         self.cool(&mut state, most_kept(self.limit()));
@@ -298,13 +303,15 @@ struct Held {
     size: u64,
     /// The program itself looks at it.
     is_result: AtomicBool,
+    /// A worker has given its memory back.
+    is_emptied: AtomicBool,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let block = self.block.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(block) = block {
-            self.arena.take_back(block);
+            self.arena.take_back(block, self.is_emptied.load(Relaxed));
         }
     }
 }
@@ -322,6 +329,11 @@ impl Segment {
     /// It is for a result, or for something else that the program itself looks at.
     pub fn mark_as_result(&self) {
         self.0.is_result.store(true, Relaxed);
+    }
+
+    /// A worker has given its memory back, and is about to give back the segment.
+    pub(super) fn note_emptied(&self) {
+        self.0.is_emptied.store(true, Relaxed);
     }
 
     /// How many bytes there is room for.
@@ -434,6 +446,8 @@ pub struct ProgramArena {
     written: HashMap<u64, Mapped>,
 }
 
+/// The longest piece of new memory that is had at once.
+const MOST_PREPARED: usize = 1 << 26;
 /// How many segments stay mapped to be written again. A guess: more than most tasks have at a time.
 const MOST_MAPPED: usize = 512;
 
@@ -499,7 +513,10 @@ impl ProgramArena {
         if !lease.is_warm {
             mapped.note_forgotten();
         }
-        mapped.prepare(wanted)?;
+        // Of what is long and new perhaps only a little is going to be used.
+        if lease.is_warm || wanted <= MOST_PREPARED {
+            mapped.prepare(wanted)?;
+        }
         Ok(mapped)
     }
 

@@ -25,13 +25,16 @@ pub(crate) struct Arrived {
     pub(crate) entries: Entries,
     /// How many replies have been received.
     pub(crate) count: usize,
+    /// What workers have let go of.
+    pub(crate) dropped: Vec<Segment>,
 }
 
 impl Arrived {
     /// Adds what has come from a worker: its replies wait behind what it has told, unless they are let pass.
     fn add(&mut self, worker: &Worker, heard: Heard, lets_pass: bool) {
-        let Heard { came, notes, count, .. } = heard;
+        let Heard { came, notes, count, dropped, .. } = heard;
         self.count += count;
+        self.dropped.extend(dropped);
         let mut put = |entry| self.entries.push((Arc::clone(&worker.untold), entry));
         let must_wait = !lets_pass && (worker.untold.is_pending() || !notes.is_empty());
         if !notes.is_empty() {
@@ -53,6 +56,7 @@ struct Heard {
     /// How many replies have been received.
     count: usize,
     is_ready: bool,
+    dropped: Vec<Segment>,
 }
 
 impl Worker {
@@ -85,7 +89,10 @@ impl Worker {
                 Received::Unfit(reason) => self.unfit = Some(reason),
                 Received::Note(task, bytes) => heard.notes.push(self.note(task, bytes)),
                 Received::Keeps(place) => self.keep(place)?,
-                Received::Drops(place) => drop(self.give_up(place)),
+                Received::Drops(place) => heard.dropped.extend(self.give_up(place)),
+                Received::Emptied(place) => {
+                    self.leases.iter().filter(|it| it.offset() == place).for_each(Segment::note_emptied)
+                }
             }
         }
         self.release_early(heard);
@@ -103,6 +110,7 @@ impl Worker {
         }
         if !self.leases.is_empty() {
             let leases = std::mem::take(&mut self.leases);
+            leases.iter().for_each(Segment::mark_as_result);
             reply.payload = Bytes::with_segments(reply.payload.to_vec(), leases);
         }
         call.of.came(call.index);
@@ -127,9 +135,6 @@ impl Worker {
     }
 
     fn lend(&mut self, segment: Option<Segment>) {
-        if let Some(segment) = &segment {
-            segment.mark_as_result();
-        }
         self.link.grant(segment.as_ref());
         self.leases.extend(segment);
     }
@@ -172,8 +177,10 @@ impl Crew {
             let received = worker.link.pump().and_then(|()| worker.receive(self.lets_pass, &mut heard));
             match (received, wish) {
                 // What it had written before it wished has been taken: what it is lent belongs to its next reply.
-                (Ok(()), Some(wish)) => worker.lend(self.arena.as_ref().and_then(|arena| arena.try_lend(wish))),
-                (Ok(()), None) => {}
+                (Ok(()), Some(wished)) if worker.link.claim(wished) => {
+                    worker.lend(self.arena.as_ref().and_then(|arena| arena.try_lend(wished.wish())));
+                }
+                (Ok(()), _) => {}
                 (Err(corrupt), _) => worker.condemn(corrupt),
             }
             if heard.count > 0 {

@@ -11,8 +11,8 @@
 //! | the reply does not name it, and somebody has it | keeps it | has it for the worker |
 //! | nobody has it, and the reply does not name it | gives it back | uses it anew |
 //!
-//! Invariant: when a reply is sent, no block that it names can be written by the worker. What a task leaves behind is never
-//! named by a later reply: it is copied.
+//! What the reply names is written no more from then on: where code of the user's may run between the naming and the end of the
+//! task, it is mapped privately at once (`part_named`). What a task leaves behind is never named by a later reply: it is copied.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -52,6 +52,17 @@ struct Block {
     is_private: bool,
 }
 
+/// Where in a segment a piece of memory lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// The place of the segment.
+    pub segment: u64,
+    /// How long what lies there is.
+    pub total: u64,
+    /// Where in it the piece begins.
+    pub start: u64,
+}
+
 /// What a block was given out for is over.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Released {
@@ -67,16 +78,16 @@ impl Workspace {
         self.blocks.len() + self.spare.len() < MOST_BLOCKS
     }
 
-    /// How many bytes are in use.
+    /// How many bytes are in use that lie in the arena alone: what has been written behind a private mapping does not.
     pub fn in_use(&self) -> u64 {
         self.in_use
     }
 
     /// Gives out what the task has used before, if something fits: where it begins. What lies in it is rubbish.
     pub fn take_spare(&mut self, bytes: usize) -> Option<NonNull<u8>> {
-        let fits = |block: &Block| (bytes as u64..=4 * bytes as u64).contains(&block.lease.size());
+        let fits = |block: &Block| (bytes as u64..=2 * bytes as u64).contains(&block.lease.size());
         let best = self.spare.iter().enumerate().filter(|(_, block)| fits(block));
-        let (at, _) = best.min_by_key(|(_, block)| block.lease.size())?;
+        let (at, _) = best.min_by_key(|(_, block)| (block.lease.size(), !block.has_memory))?;
         // Where the system refuses it, the memory comes when it is written.
         let _ = self.spare[at].mapped.prepare(bytes);
         let block = self.spare.remove(at);
@@ -99,7 +110,7 @@ impl Workspace {
 
     fn give_out(&mut self, block: Block) -> NonNull<u8> {
         let start = block.mapped.start();
-        self.in_use += block.lease.size();
+        self.in_use += block.bytes as u64;
         self.blocks.insert(start.as_ptr() as usize, block);
         start
     }
@@ -113,7 +124,9 @@ impl Workspace {
     /// Notes that the block that begins here has become longer or shorter, within its length.
     pub fn resize(&mut self, start: NonNull<u8>, bytes: usize) {
         if let Some(block) = self.blocks.get_mut(&(start.as_ptr() as usize)) {
+            self.in_use -= block.counted();
             block.bytes = bytes.min(block.mapped.bytes());
+            self.in_use += block.counted();
         }
     }
 
@@ -121,20 +134,17 @@ impl Workspace {
     pub fn release(&mut self, arena: &mut ProgramArena, start: NonNull<u8>) -> Option<Released> {
         let block = self.blocks.remove(&(start.as_ptr() as usize))?;
         let place = block.lease.offset;
-        self.in_use -= block.lease.size();
-        if block.is_kept {
-            if !block.is_private {
+        self.in_use -= block.counted();
+        let (is_kept, is_shared) = (block.is_kept, !block.is_private);
+        if is_kept || block.is_named {
+            if is_shared {
                 arena.keep_mapped(place, block.mapped);
             }
-            return Some(Released::Kept(place));
-        }
-        if block.is_named {
-            arena.keep_mapped(place, block.mapped);
         } else {
             self.spare.push(block);
             self.cool(arena);
         }
-        Some(Released::Free)
+        Some(if is_kept { Released::Kept(place) } else { Released::Free })
     }
 
     /// Drops the block that begins here, in a process that was forked while it was there; `false`: none did.
@@ -158,34 +168,53 @@ impl Workspace {
         }
     }
 
-    /// Where in a segment a piece of memory lies, which the reply that is being made names from now on: the place of the
-    /// segment, how long what lies there is, and where the piece begins. `None`: it is to be copied.
-    pub fn name(&mut self, start: usize, bytes: usize) -> Option<(u64, u64, u64)> {
+    /// Where a piece of memory lies, which the reply that is being made names from now on. `None`: it is to be copied.
+    pub fn name(&mut self, start: usize, bytes: usize) -> Option<Spot> {
         let (address, block) = self.blocks.range_mut(..=start).next_back()?;
         let at = start - address;
         let is_within = at.checked_add(bytes)? <= block.bytes;
-        // A small part would hold the whole.
-        if !is_within || block.is_kept || block.is_private || bytes < block.bytes / 2 {
+        // Who has a part has the whole: a small one does not pay.
+        if !is_within || block.is_kept || block.is_private || (bytes as u64) < block.lease.size() / 2 {
             return None;
         }
         block.is_named = true;
-        Some((block.lease.offset, block.bytes as u64, at as u64))
+        Some(Spot { segment: block.lease.offset, total: block.bytes as u64, start: at as u64 })
     }
 
-    /// The task has ended: settles what becomes of each block. Gives the places of those that the worker keeps from now on, and
-    /// of those that the reply of the task does not name.
+    /// What the reply names is not written any more, though code of the user's is going to run that has it.
+    ///
+    /// # Errors
+    /// The system has no room for one more mapping: then what it names is to be copied, see [`forget_names`](Self::forget_names).
+    pub fn part_named(&mut self, arena: &ProgramArena) -> io::Result<()> {
+        self.blocks
+            .values_mut()
+            .filter(|block| block.is_named)
+            .try_for_each(|block| block.part(arena, &mut self.in_use))
+    }
+
+    /// The reply names nothing.
+    pub fn forget_names(&mut self) {
+        self.blocks.values_mut().for_each(|block| block.is_named = false);
+    }
+
+    /// The task has ended: settles what becomes of each block.
     ///
     /// # Errors
     /// The system has no room for one more mapping: then the program must not be sent the reply.
     pub fn settle(&mut self, arena: &mut ProgramArena) -> io::Result<Settled> {
-        let mut settled = Settled { kept: Vec::new(), returned: std::mem::take(&mut self.returned) };
+        let mut settled = Settled { returned: std::mem::take(&mut self.returned), ..Settled::default() };
         for block in std::mem::take(&mut self.spare) {
-            settled.returned.push(block.lease.offset);
-            arena.keep_mapped(block.lease.offset, block.mapped);
+            let place = block.lease.offset;
+            settled.returned.push(place);
+            if block.has_memory {
+                arena.keep_mapped(place, block.mapped);
+            } else {
+                settled.emptied.push(place);
+            }
         }
         for block in self.blocks.values_mut().filter(|block| !block.is_kept) {
             if block.is_named {
-                block.make_private(arena)?;
+                block.part(arena, &mut self.in_use)?;
             } else {
                 settled.returned.push(block.lease.offset);
             }
@@ -195,15 +224,12 @@ impl Workspace {
         Ok(settled)
     }
 
-    /// A child is going to be forked: what it and this process write, neither sees of the other. Gives the places of the blocks
-    /// that are kept from now on.
-    ///
-    /// # Errors
-    /// The system has no room for one more mapping.
-    pub fn part(&mut self, arena: &ProgramArena) -> io::Result<Vec<u64>> {
+    /// A child is going to be forked: what it and this process write, neither sees of the other, unless the system has no room
+    /// for one more mapping. Gives the places of the blocks that are kept from now on.
+    pub fn part_all(&mut self, arena: &ProgramArena) -> Vec<u64> {
         let mut kept = Vec::new();
         for block in self.blocks.values_mut() {
-            block.make_private(arena)?;
+            let _ = block.part(arena, &mut self.in_use);
             if !block.is_kept {
                 block.is_kept = true;
                 kept.push(block.lease.offset);
@@ -212,14 +238,21 @@ impl Workspace {
                 }
             }
         }
-        Ok(kept)
+        kept
     }
 }
 
 impl Block {
-    fn make_private(&mut self, arena: &ProgramArena) -> io::Result<()> {
+    /// How much of it lies in the arena alone.
+    fn counted(&self) -> u64 {
+        if self.is_private { 0 } else { self.bytes as u64 }
+    }
+
+    /// Maps it privately: what is written from now on is this process's own. `in_use` is what all blocks count.
+    fn part(&mut self, arena: &ProgramArena, in_use: &mut u64) -> io::Result<()> {
         if !self.is_private {
             self.mapped.replace_by(arena.map_privately(&self.lease, self.mapped.bytes())?)?;
+            *in_use -= self.counted();
             self.is_private = true;
         }
         Ok(())
@@ -231,6 +264,8 @@ impl Block {
 pub struct Settled {
     /// Places of those that the worker keeps.
     pub kept: Vec<u64>,
+    /// Places of those that have no memory any more.
+    pub emptied: Vec<u64>,
     /// Places of those that do not belong to the reply.
     pub returned: Vec<u64>,
 }
@@ -306,7 +341,7 @@ mod tests {
         let again = both.allocate(MB);
         assert_eq!((again, both.lent.len()), (first, 1));
         both.release(again);
-        assert_eq!(both.settle(), Settled { kept: vec![], returned: both.places() });
+        assert_eq!(both.settle(), Settled { returned: both.places(), ..Settled::default() });
         assert_eq!((both.workspace.in_use(), both.settle()), (0, Settled::default()));
     }
 
@@ -316,7 +351,10 @@ mod tests {
         let start = both.allocate(MB);
         put(start, 5, 1);
         let place = both.places()[0];
-        assert_eq!(both.workspace.name(start.as_ptr() as usize, MB), Some((place, MB as u64, 0)));
+        assert_eq!(
+            both.workspace.name(start.as_ptr() as usize, MB),
+            Some(Spot { segment: place, total: MB as u64, start: 0 })
+        );
         both.release(start);
         assert_ne!(both.allocate(MB), start, "what is sent is not used again");
         both.lent.truncate(1);
@@ -330,7 +368,7 @@ mod tests {
         let start = both.allocate(2 * MB);
         put(start, MB, 1);
         assert!(both.workspace.name(start.as_ptr() as usize + 64, 2 * MB - 64).is_some());
-        assert_eq!(both.settle(), Settled { kept: both.places(), returned: vec![] });
+        assert_eq!(both.settle(), Settled { kept: both.places(), ..Settled::default() });
         put(start, MB, 2);
         assert_eq!((get(start, MB), both.read(MB)), (2, 1));
         assert_eq!(both.workspace.name(start.as_ptr() as usize, 2 * MB), None, "it is copied from now on");
@@ -342,7 +380,7 @@ mod tests {
     fn what_the_worker_keeps_for_itself_does_not_belong_to_the_reply() {
         let mut both = Both::new();
         let start = both.allocate(MB);
-        assert_eq!(both.settle(), Settled { kept: both.places(), returned: both.places() });
+        assert_eq!(both.settle(), Settled { kept: both.places(), returned: both.places(), ..Settled::default() });
         assert_eq!(both.settle(), Settled::default());
         assert_eq!(both.release(start), Some(Released::Kept(both.places()[0])));
     }
@@ -367,9 +405,41 @@ mod tests {
             assert_eq!(both.release(block), Some(Released::Free));
         }
         assert_eq!(both.read(7), 0, "the memory of the first was given back");
-        let again: Vec<_> = (0..3).map(|_| both.allocate(4 * MB)).collect();
+        let again: Vec<_> = (0..2).map(|_| both.allocate(4 * MB)).collect();
         again.iter().for_each(|block| put(*block, 7, 2));
-        assert_eq!((both.lent.len(), both.read(7)), (3, 2));
+        assert_eq!(both.lent.len(), 3);
+        assert_eq!(both.settle().emptied, both.places()[..1]);
+    }
+
+    #[test]
+    fn a_result_that_is_short_of_its_segment_is_copied() {
+        let mut both = Both::new();
+        let start = both.allocate(8 * MB);
+        both.workspace.resize(start, MB);
+        assert_eq!((both.workspace.in_use(), both.workspace.name(start.as_ptr() as usize, MB)), (MB as u64, None));
+    }
+
+    #[test]
+    fn what_is_parted_at_once_is_written_apart_and_counts_no_more() {
+        let mut both = Both::new();
+        let start = both.allocate(MB);
+        put(start, 3, 1);
+        assert!(both.workspace.name(start.as_ptr() as usize, MB).is_some());
+        both.workspace.part_named(&both.seen).expect("the system maps it");
+        put(start, 3, 2);
+        assert_eq!((both.read(3), both.workspace.in_use()), (1, 0));
+        assert_eq!(both.release(start), Some(Released::Free));
+        assert_eq!((both.settle(), both.workspace.in_use()), (Settled::default(), 0));
+    }
+
+    #[test]
+    fn names_that_are_forgotten_are_not_sent() {
+        let mut both = Both::new();
+        let start = both.allocate(MB);
+        assert!(both.workspace.name(start.as_ptr() as usize, MB).is_some());
+        both.workspace.forget_names();
+        both.release(start);
+        assert_eq!(both.settle().returned, both.places());
     }
 
     #[test]
@@ -377,11 +447,11 @@ mod tests {
         let mut both = Both::new();
         let start = both.allocate(MB);
         put(start, 0, 1);
-        assert_eq!(both.workspace.part(&both.seen).expect("the system maps it"), both.places());
+        assert_eq!(both.workspace.part_all(&both.seen), both.places());
         put(start, 0, 2);
         assert_eq!((get(start, 0), both.read(0)), (2, 1));
         assert_eq!(both.workspace.name(start.as_ptr() as usize, MB), None);
-        assert_eq!(both.settle(), Settled { kept: vec![], returned: both.places() });
+        assert_eq!(both.settle(), Settled { returned: both.places(), ..Settled::default() });
         assert!(both.workspace.abandon(start) && !both.workspace.abandon(start));
     }
 }
