@@ -12,6 +12,7 @@ import pandas
 import raddle
 
 ROWS = 2_000_000
+CALL_ROWS = 200_000
 CHUNKS = 4
 ELEMENTS = 200_000
 #: How long the function of `apply` takes for an element.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import ModuleType
@@ -102,6 +103,33 @@ def chunked(subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
 
 
 @contextmanager
+def called(_subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
+    """Give samplers of a short call that opens and ends its processes."""
+    import pandas
+
+    from benchmarks.frame_tasks import CALL_ROWS, CHUNKS, add_column, blocks, table
+
+    frame = table(scale.tasks(CALL_ROWS))
+    expected = add_column(frame)
+    parts = blocks(frame)
+
+    def standard() -> Any:
+        with futures.ProcessPoolExecutor(WORKERS) as pool:
+            return pandas.concat(pool.map(add_column, parts))
+
+    map_frame = importlib.import_module(RADDLE).map_frame
+    calls: dict[str, Callable[[], Any]] = {
+        RADDLE: partial(map_frame, add_column, frame, chunks=CHUNKS, workers=WORKERS),
+        FUTURES: standard,
+        PLAIN: partial(add_column, frame),
+    }
+    yield {
+        name: timed(call, lambda found: bool(found.equals(expected)), 1, scale)
+        for name, call in calls.items()
+    }
+
+
+@contextmanager
 def applied(subject: ModuleType, scale: Scale) -> Iterator[Samplers]:
     """Give samplers of `apply` with a function of some microseconds."""
     import pandas
@@ -184,6 +212,14 @@ CASES = [
         "A float, an int and a string column, with 2,000,000 different strings. pandarallel: "
         "groupby of a number for each chunk, and parallel_apply; it starts its processes in each "
         "call.",
+    ),
+    Case(
+        "frames-call",
+        "a frame of 200,000 rows in 4 chunks, processes for this call alone",
+        called,
+        "ms a call",
+        Target(1),
+        "The standard library forks a program that has pandas; the first call of raddle loads it.",
     ),
     Case(
         "frames-apply",

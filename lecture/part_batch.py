@@ -116,8 +116,8 @@ def show(screen: Screen, pages: Pages) -> None:
     print_times(screen, rows)
     screen.conclude(
         "raddle.map_frame splits, sends large columns by shared memory, and keeps index and types; "
-        "raddle.apply is pandas' own; by= sends groups. A call opens a pool, whose workers load "
-        "pandas; executor= takes one that is open."
+        "raddle.apply is pandas' own; by= sends groups. A call opens a pool, for which the "
+        "first loads pandas; executor= takes one that is open."
     )
 
 

@@ -135,7 +135,7 @@ def _call_in_workers(
     workers: int | None,
     progress: Progress,
 ) -> list[Any]:
-    with executor_for(executor, workers) as (pool, at_once):
+    with executor_for(executor, workers, fn, _example(data)) as (pool, at_once):
         task: Callable[..., list[Any]]
         if data.ndim == 1:
             what = "elements"
@@ -158,6 +158,13 @@ def _call_in_workers(
     return [value for values in results for value in values]
 
 
+def _example(data: Any) -> object:
+    """Return something of the kind that workers are sent."""
+    if data.ndim == 2:
+        return data
+    return 0 if _is_of_numbers(data.dtype) else data.iloc[0]
+
+
 #: What numbers are to numpy and to `memoryview`, which makes the same objects of them.
 _NUMBERS = frozenset("?bBhHiIlLqQfd")
 
@@ -167,7 +174,7 @@ def _elements(
 ) -> tuple[Callable[..., list[Any]], int, Callable[[int, int], Any]]:
     """Return a task, how many elements of a Series pandas calls a function with, and a range's."""
     kind = data.dtype
-    if type(kind).__module__.startswith("numpy") and kind.char in _NUMBERS and kind.isnative:
+    if _is_of_numbers(kind):
         # Each is the number of its place, and an object only where the function is called.
         return (
             _call_numbers,
@@ -178,6 +185,11 @@ def _elements(
     elements: list[Any] = []
     data.apply(elements.append)
     return _call_each, len(elements), lambda start, stop: elements[start:stop]
+
+
+def _is_of_numbers(kind: Any) -> bool:
+    is_of_numpy = type(kind).__module__.startswith("numpy")
+    return is_of_numpy and kind.char in _NUMBERS and bool(kind.isnative)
 
 
 def _part(data: Any, place: tuple[int, int], is_by_row: bool) -> Any:

@@ -16,14 +16,19 @@ PARTS_A_WORKER = 2
 
 
 @contextlib.contextmanager
-def executor_for(executor: Executor | None, workers: int | None) -> Iterator[tuple[Executor, int]]:
-    """Give the executor of the caller, or one of processes for this call, and its workers."""
+def executor_for(
+    executor: Executor | None, workers: int | None, *sent: object
+) -> Iterator[tuple[Executor, int]]:
+    """Give the executor of the caller, or one of processes for this call, and its workers.
+
+    What is sent there tells which libraries the workers of that one need.
+    """
     from ._cores import cpu_count
 
     if executor is None:
-        from ._processes import ProcessPoolExecutor
+        from ._libraries import OwnPool, needed_for
 
-        with ProcessPoolExecutor(workers) as own:
+        with OwnPool(workers, needed_for(*sent)) as own:
             yield own, own._max_workers
         return
     if workers is not None:

@@ -25,16 +25,16 @@ _key: bytes | None = None
 
 
 class _Awaited:
-    """A finder that finds one module, once, and does something after it has been loaded."""
+    """A finder that finds one module, once, and does things after it has been loaded."""
 
-    def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
-        self._name = name
-        self._then = then
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.then: list[Callable[[ModuleType], None]] = []
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != self._name:
+        if name != self.name:
             return None
         try:
             sys.meta_path.remove(self)
@@ -51,7 +51,8 @@ class _Awaited:
         def exec_module(module: ModuleType) -> None:
             del loader.exec_module  # type: ignore[union-attr]
             loader.exec_module(module)  # type: ignore[union-attr]
-            self._then(module)
+            for then in self.then:
+                then(module)
 
         # On this module's own loader, which is as before when it has done its work.
         loader.exec_module = exec_module  # type: ignore[method-assign,union-attr]
@@ -62,8 +63,13 @@ def after_import(name: str, then: Callable[[ModuleType], None]) -> None:
     module = sys.modules.get(name)
     if module is not None:
         then(module)
-    else:
-        sys.meta_path.insert(0, _Awaited(name, then))
+        return
+    awaited = [finder for finder in sys.meta_path if type(finder) is _Awaited]
+    same = next((finder for finder in awaited if finder.name == name), None)
+    if same is None:
+        same = _Awaited(name)
+        sys.meta_path.insert(0, same)
+    same.then.append(then)
 
 
 def authkey() -> bytes:

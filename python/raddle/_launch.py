@@ -55,8 +55,11 @@ def make_launcher(
     max_tasks_per_child: int | None,
     inherit_context: list[ContextVar[Any]] | None,
     budget: Budget | None = None,
+    libraries: tuple[str, ...] = (),
 ) -> Launcher:
     """Make the launcher of a pool, which starts nothing that runs code of the user's yet.
+
+    The workers are going to need `libraries`, which is why they may have them from the start.
 
     Raises
     ------
@@ -85,7 +88,8 @@ def make_launcher(
             method = "fork" if max_tasks_per_child is None else "spawn"
             names = _names_of(inherit_context, has_main=True)
             return _process_launcher(_context(method), call, names, budget, by_value=True)
-    return _template_launcher(pickle, _names_of(inherit_context, has_main=False), budget)
+    names = _names_of(inherit_context, has_main=False)
+    return _template_launcher(pickle, names, budget, libraries)
 
 
 def _check_tasks_per_child(number: object) -> None:
@@ -117,11 +121,14 @@ def _context(method: str) -> BaseContext:
 
 
 def _template_launcher(
-    initializer: bytes | None, variables: list[tuple[str, str]], budget: Budget
+    initializer: bytes | None,
+    variables: list[tuple[str, str]],
+    budget: Budget,
+    libraries: tuple[str, ...],
 ) -> Launcher:
     from ._template_process import acquire, release
 
-    template = acquire()
+    template = acquire(libraries)
     try:
         # Loaded while the template starts.
         from ._launch_template import TemplateLauncher

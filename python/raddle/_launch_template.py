@@ -16,6 +16,7 @@ from ._template_process import Template, TemplateEnded, release, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ._budget import Budget
 
@@ -147,13 +148,7 @@ class TemplateLauncher:
         """Start a worker: its pid, and a descriptor that tells its end."""
         self._has_started = True
         details = (id(self), seat, number, self._words, _imports.authkey())
-        template = self._current()
-        try:
-            reply, descriptors = template.ask("start", *details)
-        except TemplateEnded:
-            template = self._template = replace(template)
-            self._introduce(template)
-            reply, descriptors = template.ask("start", *details)
+        template, reply, descriptors = self._ask("start", *details)
         pid, code, message = reply
         if pid is None:
             raise OSError(code, f"a worker process could not be forked: {message}")
@@ -167,6 +162,18 @@ class TemplateLauncher:
             raise
         self.processes[pid] = process
         return pid, watched
+
+    def _ask(self, *request: Any) -> tuple[Template, tuple[Any, ...], list[int]]:
+        """Ask the template, or another in the place of one that has ended; which one it was."""
+        template = self._current()
+        # In the place of one with libraries comes that without, which may have ended too.
+        for _ in range(1 + bool(template.libraries)):
+            try:
+                return template, *template.ask(*request)
+            except TemplateEnded:
+                template = self._template = replace(template)
+                self._introduce(template)
+        return template, *template.ask(*request)
 
     def reap(self, pid: int) -> tuple[int, int | None, str | None]:
         """Wait for a worker: exit code, peak memory, and Python stack after a fault."""

@@ -81,6 +81,12 @@ def map_frame(
         What `fn` raised first. Its traceback names the rows or the group, parts that have not begun
         are not run.
 
+    Notes
+    -----
+    The workers of a call's own executor have numpy, pandas and pyarrow from the start: the first
+    call that needs them has a process load them, as the environment is then, which stays until the
+    program ends and takes some 100 MB. Otherwise these workers are like all others.
+
     Examples
     --------
     >>> import pandas, raddle
@@ -94,7 +100,7 @@ def map_frame(
     check_count("workers", workers)
     kind = kind_of(frame, "map_frame")
     rows = kind.rows(frame)
-    with executor_for(executor, workers) as (pool, at_once):
+    with executor_for(executor, workers, fn, frame) as (pool, at_once):
         source = own_source(frame, pool)
         if by is not None:
             tasks = chunks or GROUP_TASKS_A_WORKER * at_once

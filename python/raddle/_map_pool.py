@@ -286,10 +286,12 @@ class ProcessRunner(Runner):
         policy: Policy = _PLAIN,
         expected: dict[str, str] | None = None,
     ) -> None:
-        from ._processes import ProcessPoolExecutor
+        from ._libraries import OwnPool, needed_for
 
-        pool = ProcessPoolExecutor(
+        called = function._function if type(function) is Attempt else function
+        pool = OwnPool(
             workers,
+            needed_for(called),
             initializer=_install,
             initargs=(function, takes_tuples, expected, _decimal_context()),
             task_timeout=policy.task_timeout,

@@ -248,6 +248,8 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
     """
 
     _numbers = itertools.count()
+    #: What the workers are going to need: then they may have it from the start.
+    _libraries: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -286,7 +288,13 @@ class ProcessPoolExecutor(_native.ProcessPool, _ProcessExecutor):
         self._initializer = initializer
         self._initargs = initargs
         self._launcher = make_launcher(
-            mp_context, initializer, tuple(initargs), max_tasks_per_child, variables, self._budget
+            mp_context,
+            initializer,
+            tuple(initargs),
+            max_tasks_per_child,
+            variables,
+            self._budget,
+            self._libraries,
         )
         self._open(
             self._launcher,

@@ -2,9 +2,10 @@
 
 A process of its own, so that a program with threads never forks; loaded once, so that a worker
 costs a fork of a small process. It has one thread, runs no code of the user's, and takes its
-requests from a socket. For a worker that has a pool of its own it forks another. It ends when the
-program does: at the end of the socket, or of the program, of which a forked child may hold the
-socket too. When it ends the system kills its workers.
+requests from a socket. For a worker that has a pool of its own it forks another, and for pools that
+need libraries one that loads them (`_preload.py`). It ends when the program does: at the end of the
+socket, or of the program, of which a forked child may hold the socket too. When it ends the system
+kills its workers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from . import _native, _worker
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
 #: Of a stack that a worker left; so much fits into a message.
@@ -40,7 +41,7 @@ class Template:
         self._ends: dict[int, tuple[int, int, str]] = {}
         #: By which socket each worker may ask for a template of its own.
         self._askers: dict[int, int] = {}
-        #: Templates that were forked for workers, and not waited for.
+        #: Templates that were forked of this one, and not waited for.
         self._templates: set[int] = set()
 
     def serve(self) -> None:
@@ -77,6 +78,8 @@ class Template:
             self._ends.pop(details[0], None)
         elif what == "open":
             self._pools[details[0]] = descriptors
+        elif what == "preload":
+            self._fork_preloaded(descriptors)
         else:
             for descriptor in self._pools.pop(details[0], ()):
                 os.close(descriptor)
@@ -127,7 +130,6 @@ class Template:
 
     def _hear_worker(self, asker: int) -> None:
         """Fork another template for a worker, which it serves as this one serves the program."""
-        self._templates = {pid for pid in self._templates if os.waitpid(pid, os.WNOHANG)[0] == 0}
         try:
             request, descriptors = _native.receive_message(asker)
         except ConnectionError:
@@ -138,13 +140,21 @@ class Template:
             del self._askers[asker]
             os.close(asker)
             return
+        self._fork_template(descriptors, lambda: self._become_template(worker, *descriptors))
+
+    def _fork_preloaded(self, descriptors: list[int]) -> None:
+        """Fork another template for the program, which is going to load libraries."""
+        self._fork_template(descriptors, lambda: self._become_preloaded(*descriptors))
+
+    def _fork_template(self, descriptors: list[int], become: Callable[[], NoReturn]) -> None:
+        self._templates = {pid for pid in self._templates if os.waitpid(pid, os.WNOHANG)[0] == 0}
         try:
             pid = os.fork()
             if pid == 0:
-                self._become_template(worker, descriptors[0])
+                become()
             self._templates.add(pid)
         except OSError:
-            pass  # The worker is told by the end of its socket.
+            pass  # Whoever asked for it is told by the end of his socket.
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -153,6 +163,24 @@ class Template:
             program = _native.open_process(worker)
             self._leave_all()
             Template(control, program).serve()
+        finally:
+            os._exit(0)
+
+    def _become_preloaded(self, control: int, described: int) -> NoReturn:
+        try:
+            program = _native.duplicate(self._program)
+            self._leave_all()
+            this = _native.open_process(os.getpid())
+            _native.send_message(control, marshal.dumps(("",)), (this,))
+            os.close(this)
+            from . import _preload
+
+            failure = _preload.load(_worker.read_file(described))
+            os.close(described)
+            _native.send_message(control, marshal.dumps((failure or "",)))
+            if failure is None:
+                gc.freeze()
+                Template(control, program).serve()
         finally:
             os._exit(0)
 

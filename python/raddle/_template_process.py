@@ -43,6 +43,9 @@ class TemplateEnded(OSError):
 class Template:
     """The program's side of the template process."""
 
+    #: What its workers have loaded from the start.
+    libraries: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         self._executable = _find_interpreter()
         self._control, theirs = _native.channel()
@@ -52,19 +55,22 @@ class Template:
         self._lock = _thread.RLock()
         self._requests = 0
         try:
-            if not _fork_of_own(self._executable, theirs):
-                self._pid = _spawn(self._executable, theirs)
+            self._begin(theirs)
         except BaseException:
             os.close(self._control)
             raise
         finally:
             os.close(theirs)
-        if self._pid:
-            self._process = _native.open_process(self._pid)
-        #: How many pools use it.
-        self.users = 0
+        #: How many pools use it, and whether the next pool may.
+        self.users, self.is_kept = 0, True
         #: What it has inherited.
         self.inherited = _inheritance(0)
+
+    def _begin(self, control: int) -> None:
+        """Start the process, which has this end of the socket."""
+        if not _fork_of_own(self._executable, control):
+            self._pid = _spawn(self._executable, control)
+            self._process = _native.open_process(self._pid)
 
     def is_fit(self) -> bool:
         """Tell whether a template that was made now would be as this one."""
@@ -121,6 +127,10 @@ class Template:
             pass  # Somebody else has waited for it.
         with self._lock:
             self._close()
+
+    def retire(self) -> None:
+        """Note that it has ended, and is for no further pool."""
+        self.is_kept = False
 
     def forget(self) -> None:
         """Leave the template to the parent, in a forked child."""
@@ -257,27 +267,50 @@ _template: Template | None = None
 _templates_lock = _thread.RLock()
 
 
-def acquire() -> Template:
-    """Return the program's template, made now if there is none that fits."""
-    global _template
+def acquire(libraries: tuple[str, ...] = ()) -> Template:
+    """Return the program's template, made now if there is none that fits.
+
+    Parameters
+    ----------
+    libraries : tuple of str
+        What the workers are going to need, of `_preloaded_template.LIBRARIES`, and the program has
+        loaded.
+    """
     with _templates_lock:
-        before = _template
-        if before is not None and not before.is_fit():
-            _template = None
-            if before.users == 0:
-                before.end()
-        if _template is None:
-            _template = Template()
-        _template.users += 1
-        return _template
+        template = _fitting()
+        if libraries:
+            from ._preloaded_template import preloaded
+
+            template = preloaded(template, libraries) or template
+        template.users += 1
+        return template
+
+
+def _fitting() -> Template:
+    """Return the template without libraries."""
+    global _template
+    before = _template
+    if before is not None and not before.is_fit():
+        _template, before.is_kept = None, False
+        if before.users == 0:
+            before.end()
+    if _template is None:
+        _template = Template()
+    return _template
 
 
 def replace(ended: Template) -> Template:
-    """Return another template than one that has ended."""
+    """Return another template than one that has ended: one without libraries."""
     global _template
     with _templates_lock:
+        if ended.libraries:
+            ended.retire()
+            _leave(ended)
+            ended.end()
+            return acquire()
         _leave(ended)
         if _template is ended or _template is None:
+            ended.retire()
             ended.end()
             _template = Template()
         _template.users += 1
@@ -292,7 +325,7 @@ def release(template: Template) -> None:
 
 def _leave(template: Template) -> None:
     template.users -= 1
-    if template.users == 0 and template is not _template:
+    if template.users == 0 and not template.is_kept:
         template.end()
 
 

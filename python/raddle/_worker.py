@@ -40,6 +40,21 @@ def prepare() -> None:
     from . import _main_globals, _pickling, _worker_streams  # noqa: F401
 
     catch_notes()
+    compute_in_arena()
+
+
+def compute_in_arena() -> None:
+    """Have NumPy, once it is loaded, put large arrays of tasks where results are sent from."""
+
+    def lend(_numpy: ModuleType) -> None:
+        for package in ("numpy._core", "numpy.core"):
+            module = sys.modules.get(f"{package}._multiarray_umath")
+            table = getattr(module, "_ARRAY_API", None)
+            if table is not None:
+                _native.compute_in_arena(table)
+                return
+
+    _imports.after_import("numpy", lend)
 
 
 def catch_notes(*, is_forked: bool = False) -> None:
@@ -98,6 +113,9 @@ def run_forked(
     os.close(described)
     _take_place(folder, out, error)
     setup.take_over(seat)
+    preload = sys.modules.get("raddle._preload")
+    if preload is not None:
+        preload.become_worker()
     _catch_faults(stack)
     _imports.become_worker(authkey, process_name(number), setup.program)
     sys.modules["__main__"] = type(sys)("__main__")
@@ -162,6 +180,7 @@ def run_process(
     _catch_faults(stack.take())
     _differ()
     catch_notes(is_forked=is_forked)
+    compute_in_arena()
     _keep_to(budget, seat)
     call = (lambda: initializer) if initializer else None
     arena_fd = -1 if arena is None else arena.take()

@@ -6,16 +6,13 @@
 //! bytes are, reading them ends with an object or an error.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
-use std::io::Write;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyo3::{ffi, intern};
 
-use raddle::process::arena::{Arena, ProgramArena, Segment, View};
-use raddle::process::lease::Lender;
+use raddle::process::arena::{Arena, Segment, View};
 
 use crate::decode::Unreadable;
 use crate::draft_buffer;
@@ -23,6 +20,7 @@ use crate::layout::Damaged;
 use crate::no_memory::{no_memory, with_bytes};
 use crate::placing::{BROKEN, Placed, Placing};
 use crate::segment_buffer::{Access, Content, Seen, SegmentBuffer, has_room_to_map};
+use crate::worker_side::WorkerSide;
 
 /// What is smaller goes with the rest. 64 KB pass through a ring in about the time that it takes to ask for a segment, to
 /// map it and to let it go.
@@ -48,47 +46,7 @@ pub(crate) enum Apart {
     Worker(Arc<WorkerSide>),
 }
 
-pub(crate) struct WorkerSide {
-    arena: Mutex<ProgramArena>,
-    lender: OnceLock<Mutex<Lender>>,
-    /// By what the program is woken where it does not wait for replies.
-    bell: File,
-}
-
-impl WorkerSide {
-    pub(crate) fn new(arena: ProgramArena, bell: File) -> Self {
-        Self { arena: Mutex::new(arena), lender: OnceLock::new(), bell }
-    }
-
-    pub(crate) fn take_lender(&self, lender: Lender) {
-        // There is one seat, so there is one lender.
-        let _ = self.lender.set(Mutex::new(lender));
-    }
-
-    fn arena(&self) -> MutexGuard<'_, ProgramArena> {
-        lock(&self.arena)
-    }
-
-    /// Copies parts into a segment that the program lends for the next reply: its place.
-    fn put(&self, py: Python<'_>, parts: &Parts<'_>) -> Option<u64> {
-        let lender = self.lender.get()?;
-        let total = parts.total();
-        let lease = py.detach(|| {
-            let mut ring = || drop((&self.bell).write(&1_u64.to_ne_bytes()));
-            lock(lender).lease(total, &mut ring)
-        })?;
-        copying(py, total, || {
-            let mut arena = self.arena();
-            for (start, part) in parts.placed() {
-                // SAFETY: a part is borrowed memory, which stays where it is.
-                unsafe { arena.write(&lease, start, part.start, part.length) }.ok()?;
-            }
-            Some(lease.offset)
-        })
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -111,7 +69,7 @@ pub(crate) fn add_segments(segments: &[Segment]) -> bool {
 
 /// Memory that is borrowed until it has been copied.
 #[derive(Clone, Copy)]
-struct Part<'a> {
+pub(crate) struct Part<'a> {
     start: *const u8,
     length: usize,
     borrowed: std::marker::PhantomData<&'a [u8]>,
@@ -126,19 +84,27 @@ impl<'a> Part<'a> {
     fn of(bytes: &'a [u8]) -> Self {
         Self { start: bytes.as_ptr(), length: bytes.len(), borrowed: std::marker::PhantomData }
     }
+
+    pub(crate) fn start(&self) -> *const u8 {
+        self.start
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
 }
 
 /// Copies so many bytes: if they are many, other threads have the interpreter meanwhile.
-fn copying<R: Send>(py: Python<'_>, bytes: u64, copy: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn copying<R: Send>(py: Python<'_>, bytes: u64, copy: impl FnOnce() -> R + Send) -> R {
     if bytes >= LEAST_MAPPED { py.detach(copy) } else { copy() }
 }
 
 /// What is to lie in one segment.
-struct Parts<'a>(Vec<Part<'a>>);
+pub(crate) struct Parts<'a>(Vec<Part<'a>>);
 
 impl<'a> Parts<'a> {
     /// Each with where it begins.
-    fn placed(&self) -> impl Iterator<Item = (u64, Part<'a>)> {
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (u64, Part<'a>)> {
         self.0.iter().scan(0_u64, |end, part| {
             let start = end.next_multiple_of(ALIGNMENT);
             *end = start + part.length as u64;
@@ -146,7 +112,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.placed().last().map_or(0, |(start, part)| start + part.length as u64)
     }
 }
@@ -154,20 +120,34 @@ impl<'a> Parts<'a> {
 /// Where a part comes from.
 enum Source<'a> {
     Copied(Part<'a>),
-    /// It lies in a segment of which `total` bytes are used.
-    Lying {
-        segment: Segment,
-        total: u64,
-        start: u64,
-        length: u64,
-    },
+    /// It lies in a segment that was there before.
+    Lying(Lying),
+}
+
+/// A part that is not copied.
+struct Lying {
+    /// The place of its segment, of which `total` bytes are used.
+    place: u64,
+    total: u64,
+    start: u64,
+    length: u64,
+    /// In the program: the segment belongs to the bytes. What a worker names the program has.
+    held: Option<Segment>,
+}
+
+impl Lying {
+    /// Whether both are of the same bytes: then one who gets them would see in one what he writes to the other.
+    fn overlaps(&self, other: &Self) -> bool {
+        let end = |part: &Self| part.start + part.length;
+        self.place == other.place && self.start < end(other) && other.start < end(self)
+    }
 }
 
 impl<'a> Source<'a> {
     fn to_be_copied(&self) -> Option<Part<'a>> {
         match self {
             Self::Copied(part) => Some(*part),
-            Self::Lying { .. } => None,
+            Self::Lying(_) => None,
         }
     }
 }
@@ -206,9 +186,11 @@ impl Apart {
         for part in parts {
             match part {
                 Source::Copied(part) => placing.parts.push((0, starts.next()?, part.length as u64)),
-                Source::Lying { segment, total, start, length } => {
-                    add_segments(std::slice::from_ref(segment)).then_some(())?;
-                    let index = placing.index_of(segment.offset(), *total);
+                Source::Lying(Lying { place, total, start, length, held }) => {
+                    if held.is_some() && !add_segments(held.as_slice()) {
+                        return None;
+                    }
+                    let index = placing.index_of(*place, *total);
                     placing.parts.push((index, *start, *length));
                 }
             }
@@ -233,29 +215,58 @@ impl Apart {
     }
 
     /// Puts the buffers of a pickle apart, and itself if it is large. `None`: it has to go with all that belongs to it.
+    /// `is_inert`: no code of the user's runs when the object is dropped, so nobody is going to write the buffers then.
     pub(crate) fn put_pickle<'py>(
         &self,
         pickle: &Bound<'py, PyBytes>,
         buffers: &[Exported],
+        is_inert: bool,
     ) -> Option<Bound<'py, PyBytes>> {
         let bytes = pickle.as_bytes();
-        let mut parts: Vec<_> = buffers.iter().map(|buffer| self.source(buffer)).collect();
-        if bytes.len() < LEAST_APART {
-            return self.put_as(pickle.py(), PICKLE, &parts, bytes);
+        let mut parts = Vec::with_capacity(buffers.len() + 1);
+        for buffer in buffers {
+            parts.push(self.source(buffer, &parts));
         }
-        parts.push(Source::Copied(Part::of(bytes)));
-        self.put_as(pickle.py(), PICKLE_APART, &parts, &[])
+        let placed = if bytes.len() < LEAST_APART {
+            self.put_as(pickle.py(), PICKLE, &parts, bytes)
+        } else {
+            parts.push(Source::Copied(Part::of(bytes)));
+            self.put_as(pickle.py(), PICKLE_APART, &parts, &[])
+        };
+        if let Self::Worker(side) = self
+            && parts.iter().any(|part| matches!(part, Source::Lying(_)))
+            && (placed.is_none() || !(is_inert || side.part_named()))
+        {
+            side.forget_names();
+            return None;
+        }
+        placed
     }
 
-    fn source<'a>(&self, buffer: &'a Exported) -> Source<'a> {
+    /// `before` are those that come with it.
+    fn source<'a>(&self, buffer: &'a Exported, before: &[Source<'_>]) -> Source<'a> {
+        let (start, bytes) = (buffer.start(), buffer.len());
+        let length = bytes as u64;
         let lying = match self {
-            Self::Program(arena) => draft_buffer::snapshot(arena, buffer),
-            Self::Nowhere | Self::Worker(_) => None,
+            Self::Program(arena) => draft_buffer::snapshot(arena, buffer).map(|(segment, total, start)| Lying {
+                place: segment.offset(),
+                total,
+                start,
+                length,
+                held: Some(segment),
+            }),
+            Self::Worker(side) => side.name(start, bytes).map(|spot| Lying {
+                place: spot.segment,
+                total: spot.total,
+                start: spot.start,
+                length,
+                held: None,
+            }),
+            Self::Nowhere => None,
         };
-        lying.map_or_else(
-            || Source::Copied(buffer.part()),
-            |(segment, total, start)| Source::Lying { segment, total, start, length: buffer.len() as u64 },
-        )
+        let is_apart =
+            |lying: &Lying| !before.iter().any(|other| matches!(other, Source::Lying(other) if other.overlaps(lying)));
+        lying.filter(is_apart).map_or_else(|| Source::Copied(buffer.part()), Source::Lying)
     }
 
     /// The object again of which this was made.

@@ -31,6 +31,7 @@ mod map_loop;
 mod named_globals;
 mod names;
 mod no_memory;
+mod numpy_memory;
 mod pickling;
 mod placing;
 mod process;
@@ -41,6 +42,7 @@ mod share;
 mod site;
 mod texts;
 mod timeline;
+mod worker_side;
 
 /// The engine's Python face; its public names are those of the package `raddle`.
 #[pyo3::pymodule(gil_used = true)]
@@ -90,6 +92,8 @@ mod _native {
     use crate::names::{bind, bind_processes};
     #[pymodule_export]
     use crate::no_memory::no_memory_text;
+    #[pymodule_export]
+    use crate::numpy_memory::compute_in_arena;
     #[pymodule_export]
     use crate::pickling::{named_globals_of, pickle_once, type_version};
     #[pymodule_export]

@@ -3,6 +3,7 @@
 //! Invariant: of two pickles that the other process can read, the quicker one is made.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyAttributeError, PyModuleNotFoundError, PyTypeError};
@@ -11,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 
 use crate::apart::{Apart, BufferCollector, LEAST_APART};
+use crate::codec::plain;
 use crate::instance::{PlainClasses, Reducers};
 use crate::named_globals::named_globals;
 use crate::no_memory::with_sizes;
@@ -156,7 +158,7 @@ impl Pickling {
             drop(buffers);
             return self.pickle(value);
         }
-        match self.apart.put_pickle(&pickled, &buffers) {
+        match self.apart.put_pickle(&pickled, &buffers, is_inert(value, 3)) {
             Some(placed) => Ok(placed),
             None if buffers.is_empty() => Ok(pickled),
             // There is no room: it has to go in one piece.
@@ -279,6 +281,43 @@ impl Pickling {
         }
         Ok(is)
     }
+}
+
+/// Whether a value, in containers so many deep, consists of arrays of numbers and of plain values: then no code of anybody's runs
+/// when it is dropped. What is not looked at is not.
+fn is_inert(value: &Bound<'_, PyAny>, depth: usize) -> bool {
+    const MOST: usize = 100;
+    if let Ok(items) = value.cast_exact::<PyDict>() {
+        let are_inert =
+            |(key, item): (Bound<'_, PyAny>, Bound<'_, PyAny>)| is_plain_value(&key) && is_inert(&item, depth - 1);
+        return depth > 0 && items.len() <= MOST && items.iter().all(are_inert);
+    }
+    if let Ok(items) = value.cast_exact::<PyList>() {
+        return depth > 0 && items.len() <= MOST && items.iter().all(|item| is_inert(&item, depth - 1));
+    }
+    if let Ok(items) = value.cast_exact::<PyTuple>() {
+        return depth > 0 && items.len() <= MOST && items.iter().all(|item| is_inert(&item, depth - 1));
+    }
+    is_plain_value(value) || is_array_of_numbers(value).unwrap_or(false)
+}
+
+fn is_plain_value(value: &Bound<'_, PyAny>) -> bool {
+    plain(value, usize::MAX).is_some()
+}
+
+/// Whether it is an array, or a view of one, of whose memory no object of another class is the owner.
+fn is_array_of_numbers(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = value.py();
+    let mut owner = value.clone();
+    while !owner.is_none() {
+        // SAFETY: the class is alive, and so is its name, which ends with a zero. Only that of an extension's class has a dot.
+        let name = unsafe { CStr::from_ptr((*owner.get_type().as_type_ptr()).tp_name) };
+        if name != c"numpy.ndarray" {
+            return Ok(false);
+        }
+        owner = owner.getattr(intern!(py, "base"))?;
+    }
+    Ok(!value.getattr(intern!(py, "dtype"))?.getattr(intern!(py, "hasobject"))?.is_truthy()?)
 }
 
 /// Whether a `PickleBuffer` is itself passed, in containers so many deep: it arrives as `bytes` or `bytearray` from a pickle in

@@ -21,6 +21,7 @@ use raddle::process::pins::Pins;
 use raddle::process::worker::Holdings;
 
 use crate::draft_buffer::freeze_drafts;
+use crate::worker_side::part_from_child;
 
 /// The most views and drafts that are mapped at a time. The system gives a process 65,530 mappings unless it is told otherwise, a segment
 /// may have two, and where there are none left no memory can be had at all.
@@ -198,6 +199,16 @@ impl Locked {
     }
 }
 
+/// In a worker: it keeps what it has computed in a segment of this place.
+pub(crate) fn note_view_made(place: u64) {
+    views().note_made(place);
+}
+
+/// It does so no more.
+pub(crate) fn note_view_dropped(place: u64) {
+    views().note_dropped(place);
+}
+
 impl Views {
     /// Of what nobody has a view any more the program is told.
     fn forget_unseen(&mut self, place: u64) {
@@ -244,7 +255,7 @@ pub(crate) fn holdings() -> Holdings {
     if !views.pins.is_empty() {
         views.unpin();
     }
-    let mut holdings = Holdings { kept: Vec::new(), dropped: std::mem::take(&mut views.gone) };
+    let mut holdings = Holdings { dropped: std::mem::take(&mut views.gone), ..Holdings::default() };
     for (offset, viewed) in &mut views.seen {
         if !std::mem::replace(&mut viewed.is_told, true) {
             holdings.kept.push(*offset);
@@ -257,6 +268,7 @@ pub(crate) fn holdings() -> Holdings {
 #[pyfunction]
 pub(crate) fn pin_views() {
     freeze_drafts();
+    part_from_child();
     Arena::pin_results_of_process();
     let mut locked = views();
     let views = locked.get();

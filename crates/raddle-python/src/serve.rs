@@ -22,13 +22,14 @@ use raddle::process::mapping::Mapping;
 use raddle::process::notes::Notes;
 use raddle::process::worker::{self, Handler, Holdings};
 
-use crate::apart::{Apart, WorkerSide};
+use crate::apart::Apart;
 use crate::codec::{Function, Pickling};
 use crate::decode::{Passed, Unreadable};
 use crate::job::{copy_context, in_copy_of};
 use crate::layout::{CHUNK, CHUNK_RAISED, Call, Damaged, RAISED, RETURNED, UNREADABLE};
+use crate::numpy_memory;
 use crate::segment_buffer;
-use crate::share;
+use crate::worker_side::WorkerSide;
 
 /// Serves a seat of a pool's mapping until the program says that it is over.
 ///
@@ -55,8 +56,7 @@ pub(crate) fn serve(
     if arena_fd >= 0 {
         // SAFETY: as above.
         let arena = ProgramArena::open(unsafe { OwnedFd::from_raw_fd(arena_fd) })?;
-        let side = Arc::new(WorkerSide::new(arena, bell.try_clone()?));
-        share::note_worker(Arc::clone(&side));
+        let side = WorkerSide::begin(arena, bell.try_clone()?);
         pickling.apart = Apart::Worker(side);
     }
     let mut handler = PythonHandler::new(py, &pickling, context);
@@ -141,7 +141,10 @@ impl Handler for PythonHandler<'_, '_> {
     }
 
     fn holdings(&mut self) -> Holdings {
-        segment_buffer::holdings()
+        match &self.pickling.apart {
+            Apart::Worker(side) => side.settle(segment_buffer::holdings),
+            _ => segment_buffer::holdings(),
+        }
     }
 
     fn define(&mut self, number: u64, bytes: Vec<u8>) {
@@ -160,6 +163,7 @@ impl Handler for PythonHandler<'_, '_> {
     }
 
     fn run(&mut self, task: Vec<u8>, reply: &mut Vec<u8>) -> u16 {
+        let _computing = self.bell.is_some().then(|| numpy_memory::Computing::begin(self.py));
         let start = reply.len();
         let called = match self.load(&task) {
             Ok(called) => called,

@@ -4,7 +4,6 @@
 //! segments belong to each call that names them, as if they had been filled for it.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -14,22 +13,16 @@ use pyo3::types::PyBytes;
 use raddle::os::fork_generation;
 use raddle::process::arena::{Arena, Segment};
 
-use crate::apart::{Apart, WorkerSide, add_segments, with_segments};
+use crate::apart::{Apart, add_segments, with_segments};
 use crate::decode::Unreadable;
 use crate::pickling::Pickling;
 use crate::placing::is_apart;
 use crate::segment_buffer::Access;
-
-/// In a worker: by what its program's arena is seen; and in which generation of forks.
-static WORKER: Mutex<Option<(u32, Arc<WorkerSide>)>> = Mutex::new(None);
+use crate::worker_side;
 
 thread_local! {
     /// What is opened on this thread has been shared by this process itself: a worker may have pools of its own.
     static OPENS_OWN: Cell<bool> = const { Cell::new(false) };
-}
-
-pub(crate) fn note_worker(side: Arc<WorkerSide>) {
-    *WORKER.lock().unwrap_or_else(PoisonError::into_inner) = Some((fork_generation(), side));
 }
 
 /// An object that has been pickled with its parts in the arena.
@@ -84,9 +77,7 @@ pub(crate) fn open_shared<'py>(py: Python<'py>, placed: &[u8]) -> PyResult<Bound
     if OPENS_OWN.get() {
         return open(py, placed, Arena::of_process().map(Apart::Program));
     }
-    let worker = WORKER.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let side = worker.filter(|(generation, _)| *generation == fork_generation()).map(|(_, side)| side);
-    open(py, placed, side.map(Apart::Worker))
+    open(py, placed, worker_side::serving().map(Apart::Worker))
 }
 
 fn open<'py>(py: Python<'py>, placed: &[u8], apart: Option<Apart>) -> PyResult<Bound<'py, PyAny>> {

@@ -38,6 +38,8 @@ pub(crate) enum Mutant {
     RelaxedWish,
     /// A wish is made void after its answer: it may be the next by then.
     VoidAnAnsweredWish,
+    /// A wish is answered though it has been withdrawn.
+    AnswerAWithdrawnWish,
     /// A thread ends with a lock, and wakes nobody who waits for it.
     EndQuietly,
 }

@@ -164,7 +164,9 @@ impl Worker {
                 Some(Received::Ready) | None => {}
                 Some(Received::Note(..) | Received::Early(..)) => panic!("this worker tells nothing"),
                 Some(Received::Unfit(reason)) => panic!("the worker is fit, not {reason:?}"),
-                Some(Received::Keeps(place) | Received::Drops(place)) => panic!("it was sent nothing at {place}"),
+                Some(Received::Keeps(place) | Received::Drops(place) | Received::Emptied(place)) => {
+                    panic!("it was sent nothing at {place}")
+                }
             }
             self.link.pump().expect("the worker keeps the rules");
             self.link.ring();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import ctypes
 import os
 import pickle
@@ -10,6 +11,10 @@ import signal
 import sys
 import threading
 from typing import Any
+
+#: Of a pool that passes it on.
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE")
+
 
 # plain tasks
 

@@ -236,3 +236,17 @@ def test_importing_the_package_starts_nothing() -> None:
         say(open(f"/proc/self/task/{os.getpid()}/children").read() == "")
     """
     assert run("raddle", source) == (0, ["1", "True", "1", "True"], [])
+
+
+AWAITED = """
+from raddle._imports import after_import
+
+for name in ("one", "other"):
+    after_import("colorsys", lambda module, name=name: print(name, module.__name__))
+import colorsys
+after_import("colorsys", lambda module: print("it is there"))
+"""
+
+
+def test_several_can_wait_for_the_same_module(tmp_path):
+    assert script(tmp_path, AWAITED) == ["one colorsys", "other colorsys", "it is there"]

@@ -167,6 +167,11 @@ impl Mapped {
         Ok(())
     }
 
+    /// Its memory has been given back since it was prepared.
+    pub(crate) fn note_forgotten(&mut self) {
+        self.there = 0;
+    }
+
     /// Puts another mapping of the same length in the place of this one, in one step for all threads that look.
     ///
     /// # Errors

@@ -10,10 +10,11 @@
 //! |---|---|---|
 //! | the bytes of a call | it is encoded | the reply, or its end in another way |
 //! | the pool, for a worker that keeps a view of an argument | before the reply | the worker has none, or is buried |
-//! | the pool, for a worker that has asked for it | the answer | the reply, or the burial |
+//! | the pool, for a worker that has asked for it | the answer | the reply, or it is given back, or the burial |
+//! | the pool, for a worker that keeps what it has computed in it | before the reply | the worker has it no more, or is buried |
 //! | the bytes of a reply, and views of it | the reply | the last is dropped |
 //!
-//! Invariant: a segment is written by whoever got it, before anybody else is told of it, and by nobody afterwards. Those who
+//! Invariant: a segment is written by whoever got it, before anybody else is told of it, and by nobody once it is read. Those who
 //! read it map it for themselves: what they write there is seen by nobody else.
 //!
 //! What has been free for a moment keeps its memory, for memory that is new costs several times what a copy does (64 MB: 30 ms
@@ -26,6 +27,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 
+use super::lease::Wish;
 use super::pins::Pins;
 use crate::os::{self, Access, Mapped, MemoryFile};
 use crate::primitives::Mutex;
@@ -38,6 +40,11 @@ const FILE_BYTES: u64 = 1 << 44;
 const LEAST_MAPPED: u64 = 1 << 20;
 /// The most memory that is kept for segments to come, unless the limit is lower than eight times that.
 const KEPT_BYTES: u64 = 1 << 30;
+
+/// How much memory is kept for segments to come, where so much may be in use.
+pub(super) fn most_kept(limit: u64) -> u64 {
+    KEPT_BYTES.min(limit / 8)
+}
 
 /// That of the process, and of which generation of forks it is.
 static CURRENT: StdMutex<Option<(u32, Option<Arc<Arena>>)>> = StdMutex::new(None);
@@ -181,6 +188,14 @@ impl Arena {
         })
     }
 
+    /// A segment for a worker. What it only computes in takes half of what there may be at most: the rest is for what is sent.
+    pub(super) fn try_lend(&self, wish: Wish) -> Option<Segment> {
+        if wish.is_to_work_in && self.state.lock().live_bytes.checked_add(wish.bytes)? > self.limit() / 2 {
+            return None;
+        }
+        self.try_take(wish.bytes)
+    }
+
     fn try_take_size(&self, size: u64) -> Option<Segment> {
         let arena = self.this.upgrade()?;
         let mut state = self.state.lock();
@@ -198,8 +213,9 @@ impl Arena {
         };
         state.live_bytes += size;
         let offset = block.offset;
-        let is_result = AtomicBool::new(false);
-        let segment = Segment(Arc::new(Held { arena, block: StdMutex::new(Some(block)), offset, size, is_result }));
+        let (is_result, is_emptied) = (AtomicBool::new(false), AtomicBool::new(false));
+        let held = Held { arena, block: StdMutex::new(Some(block)), offset, size, is_result, is_emptied };
+        let segment = Segment(Arc::new(held));
         state.live.insert(offset, Arc::downgrade(&segment.0));
         Some(segment)
     }
@@ -230,7 +246,7 @@ impl Arena {
         }
     }
 
-    fn take_back(&self, block: Block) {
+    fn take_back(&self, block: Block, is_emptied: bool) {
         // In a child of a fork nothing of it is the child's; its lock may be held by a thread that is not there.
         if self.generation != os::fork_generation() {
             return;
@@ -238,9 +254,13 @@ impl Arena {
         let mut state = self.state.lock();
         state.live.remove(&block.offset);
         state.live_bytes -= block.size;
+        if is_emptied {
+            // That is not believed: it costs nothing to do it once more.
+            return state.retire(&self.file, block);
+        }
         state.warm_bytes += block.size;
         state.warm.entry(block.size).or_default().push(Block { is_warm: true, ..block });
-        self.cool(&mut state, KEPT_BYTES.min(self.limit() / 8));
+        self.cool(&mut state, most_kept(self.limit()));
     }
 }
 
@@ -267,9 +287,10 @@ impl State {
     }
 
     fn retire(&mut self, file: &MemoryFile, block: Block) {
-        // If the system keeps the memory it is counted no more, and used again with the place.
-        let _ = file.forget(block.offset, block.size);
-        self.cold.entry(block.size).or_default().push(block.offset);
+        // What has no memory reads as zeros. If the system keeps it, the place is not used again.
+        if file.forget(block.offset, block.size).is_ok() {
+            self.cold.entry(block.size).or_default().push(block.offset);
+        }
     }
 }
 
@@ -282,13 +303,15 @@ struct Held {
     size: u64,
     /// The program itself looks at it.
     is_result: AtomicBool,
+    /// A worker has given its memory back.
+    is_emptied: AtomicBool,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let block = self.block.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(block) = block {
-            self.arena.take_back(block);
+            self.arena.take_back(block, self.is_emptied.load(Relaxed));
         }
     }
 }
@@ -306,6 +329,11 @@ impl Segment {
     /// It is for a result, or for something else that the program itself looks at.
     pub fn mark_as_result(&self) {
         self.0.is_result.store(true, Relaxed);
+    }
+
+    /// A worker has given its memory back, and is about to give back the segment.
+    pub(super) fn note_emptied(&self) {
+        self.0.is_emptied.store(true, Relaxed);
     }
 
     /// How many bytes there is room for.
@@ -418,8 +446,10 @@ pub struct ProgramArena {
     written: HashMap<u64, Mapped>,
 }
 
-/// How many segments stay mapped to be written again. A guess: more than a worker has at a time.
-const MOST_MAPPED: usize = 32;
+/// The longest piece of new memory that is had at once.
+const MOST_PREPARED: usize = 1 << 26;
+/// How many segments stay mapped to be written again. A guess: more than most tasks have at a time.
+const MOST_MAPPED: usize = 512;
 
 impl ProgramArena {
     /// The arena of whose descriptor the process was given.
@@ -469,20 +499,47 @@ impl ProgramArena {
     }
 
     fn mapped(&mut self, lease: &Lease, wanted: usize) -> io::Result<NonNull<u8>> {
+        let mapped = self.take_mapped(lease, wanted)?;
+        let start = mapped.start();
+        self.keep_mapped(lease.offset, mapped);
+        Ok(start)
+    }
+
+    /// Maps a segment to be written, of which so many bytes are wanted, or takes it as it was mapped last.
+    pub(super) fn take_mapped(&mut self, lease: &Lease, wanted: usize) -> io::Result<Mapped> {
         let size = usize::try_from(lease.size).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        if self.written.get(&lease.offset).is_none_or(|mapped| mapped.bytes() < size) {
-            if self.written.len() >= MOST_MAPPED {
-                self.written.clear();
-            }
-            self.written.insert(lease.offset, self.file.map(lease.offset, size, Access::Shared)?);
+        let mapped = self.written.remove(&lease.offset).filter(|mapped| mapped.bytes() == size);
+        let mut mapped = mapped.map_or_else(|| self.file.map(lease.offset, size, Access::Shared), Ok)?;
+        if !lease.is_warm {
+            mapped.note_forgotten();
         }
-        let mapped = self.written.get_mut(&lease.offset).expect("it has just been put there if it was not");
-        mapped.prepare(wanted)?;
-        Ok(mapped.start())
+        // Of what is long and new perhaps only a little is going to be used.
+        if lease.is_warm || wanted <= MOST_PREPARED {
+            mapped.prepare(wanted)?;
+        }
+        Ok(mapped)
+    }
+
+    /// Keeps a segment mapped that was written, for the next time.
+    pub(super) fn keep_mapped(&mut self, offset: u64, mapped: Mapped) {
+        if self.written.len() >= MOST_MAPPED {
+            self.written.clear();
+        }
+        self.written.insert(offset, mapped);
+    }
+
+    /// Maps what lies in a segment: what is written there is seen by nobody else.
+    pub(super) fn map_privately(&self, lease: &Lease, bytes: usize) -> io::Result<Mapped> {
+        self.file.map(lease.offset, bytes, Access::Private)
+    }
+
+    /// Gives the memory of a segment back: it reads as zeros.
+    pub(super) fn forget(&self, lease: &Lease) -> io::Result<()> {
+        self.file.forget(lease.offset, lease.size)
     }
 }
 
-/// A segment that the program has lent to a worker, to put a result there.
+/// A segment that the program has lent to a worker, to put a result there, or to compute in it.
 #[derive(Debug)]
 pub struct Lease {
     /// Where it begins.
@@ -496,6 +553,11 @@ pub struct Lease {
 impl Lease {
     pub(crate) fn new(bytes: u64, offset: u64, is_warm: bool) -> Option<Self> {
         Some(Self { offset, is_warm, size: size_for(bytes)? })
+    }
+
+    /// How much fits.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 }
 

@@ -25,13 +25,16 @@ pub(crate) struct Arrived {
     pub(crate) entries: Entries,
     /// How many replies have been received.
     pub(crate) count: usize,
+    /// What workers have let go of.
+    pub(crate) dropped: Vec<Segment>,
 }
 
 impl Arrived {
     /// Adds what has come from a worker: its replies wait behind what it has told, unless they are let pass.
     fn add(&mut self, worker: &Worker, heard: Heard, lets_pass: bool) {
-        let Heard { came, notes, count, .. } = heard;
+        let Heard { came, notes, count, dropped, .. } = heard;
         self.count += count;
+        self.dropped.extend(dropped);
         let mut put = |entry| self.entries.push((Arc::clone(&worker.untold), entry));
         let must_wait = !lets_pass && (worker.untold.is_pending() || !notes.is_empty());
         if !notes.is_empty() {
@@ -53,6 +56,7 @@ struct Heard {
     /// How many replies have been received.
     count: usize,
     is_ready: bool,
+    dropped: Vec<Segment>,
 }
 
 impl Worker {
@@ -85,7 +89,10 @@ impl Worker {
                 Received::Unfit(reason) => self.unfit = Some(reason),
                 Received::Note(task, bytes) => heard.notes.push(self.note(task, bytes)),
                 Received::Keeps(place) => self.keep(place)?,
-                Received::Drops(place) => drop(self.kept.remove(&place)),
+                Received::Drops(place) => heard.dropped.extend(self.give_up(place)),
+                Received::Emptied(place) => {
+                    self.leases.iter().filter(|it| it.offset() == place).for_each(Segment::note_emptied)
+                }
             }
         }
         self.release_early(heard);
@@ -103,6 +110,7 @@ impl Worker {
         }
         if !self.leases.is_empty() {
             let leases = std::mem::take(&mut self.leases);
+            leases.iter().for_each(Segment::mark_as_result);
             reply.payload = Bytes::with_segments(reply.payload.to_vec(), leases);
         }
         call.of.came(call.index);
@@ -127,22 +135,25 @@ impl Worker {
     }
 
     fn lend(&mut self, segment: Option<Segment>) {
-        if let Some(segment) = &segment {
-            segment.mark_as_result();
-        }
         self.link.grant(segment.as_ref());
         self.leases.extend(segment);
     }
 
-    /// It keeps a view of what one of its tasks was sent.
+    /// It keeps a view of what one of its tasks was sent, or what it was lent.
     fn keep(&mut self, place: u64) -> Result<(), Corrupt> {
         let sent = self.link.sent().filter(|(_, is_begun)| *is_begun);
-        let mut segments = sent.flat_map(|(call, _)| call.parcel.iter()).flat_map(|parcel| parcel.bytes.segments());
-        match segments.find(|segment| segment.offset() == place).cloned() {
+        let segments = sent.flat_map(|(call, _)| call.parcel.iter()).flat_map(|parcel| parcel.bytes.segments());
+        match segments.chain(&self.leases).find(|segment| segment.offset() == place).cloned() {
             Some(segment) => drop(self.kept.insert(place, segment)),
-            None => return Err(Corrupt { what: "a worker keeps what it was not sent" }),
+            None => return Err(Corrupt { what: "a worker keeps what it was neither sent nor lent" }),
         }
         Ok(())
+    }
+
+    /// It gives back what it was lent, or keeps something no more: what it keeps of that which was lent it still keeps.
+    fn give_up(&mut self, place: u64) -> Option<Segment> {
+        let lent = self.leases.iter().position(|segment| segment.offset() == place);
+        lent.map(|at| self.leases.swap_remove(at)).or_else(|| self.kept.remove(&place))
     }
 }
 
@@ -166,8 +177,10 @@ impl Crew {
             let received = worker.link.pump().and_then(|()| worker.receive(self.lets_pass, &mut heard));
             match (received, wish) {
                 // What it had written before it wished has been taken: what it is lent belongs to its next reply.
-                (Ok(()), Some(bytes)) => worker.lend(self.arena.as_ref().and_then(|arena| arena.try_take(bytes))),
-                (Ok(()), None) => {}
+                (Ok(()), Some(wished)) if worker.link.claim(wished) => {
+                    worker.lend(self.arena.as_ref().and_then(|arena| arena.try_lend(wished.wish())));
+                }
+                (Ok(()), _) => {}
                 (Err(corrupt), _) => worker.condemn(corrupt),
             }
             if heard.count > 0 {

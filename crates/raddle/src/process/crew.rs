@@ -78,9 +78,9 @@ pub(crate) struct Worker {
     progress: u64,
     standstill: u32,
     defined: HashSet<u64>,
-    /// Segments that it has been lent for its next reply.
+    /// Segments that it has been lent, to compute in or for its next reply, and that it has not given back.
     pub(super) leases: Vec<Segment>,
-    /// Segments of former tasks of which it keeps views, by their places.
+    /// Segments of former tasks of which it keeps views, or in which it has computed, by their places.
     pub(super) kept: HashMap<u64, Segment>,
     pub(super) pace: Pace,
     pub(crate) busy_since: Option<Instant>,
@@ -120,8 +120,21 @@ impl Worker {
     /// What is left of it after its end: its calls, each with whether it had begun it.
     pub(crate) fn into_remains(self) -> (DeadWorker, Vec<(Call, bool)>) {
         let pid = self.process.as_ref().map(|process| process.pid);
-        let Self { number, link, is_ready, unfit, doom, is_leaving, busy_since, memory, untold, early, kept, .. } =
-            self;
+        let Self {
+            number,
+            link,
+            is_ready,
+            unfit,
+            doom,
+            is_leaving,
+            busy_since,
+            memory,
+            untold,
+            early,
+            kept,
+            leases,
+            ..
+        } = self;
         let has_children = link.has_children();
         let early = early.into_iter().map(|(_, call, reply)| (call, reply)).collect();
         let peak_memory = memory.peak();
@@ -135,7 +148,7 @@ impl Worker {
             let begun = calls.iter().filter(|(_, is_begun)| *is_begun).filter_map(|(call, _)| call.parcel.as_ref());
             let begun = begun.flat_map(|parcel| parcel.bytes.segments().iter().cloned());
             // Nobody tells when they are gone: it is lost.
-            kept.into_values().chain(begun).for_each(std::mem::forget);
+            kept.into_values().chain(leases).chain(begun).for_each(std::mem::forget);
         }
         // What it says of its claims is worth nothing: the first call may have been begun.
         if let (Some(Doom::Corrupt(_)), Some((_, is_begun))) = (&doom, calls.first_mut()) {

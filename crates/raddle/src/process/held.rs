@@ -25,24 +25,24 @@ impl Held {
         self.peak
     }
 
-    /// Whether the process holds more than `limit` for itself.
-    fn is_beyond(&mut self, process: u32, limit: u64) -> bool {
+    /// Whether the process holds more than `limit` for itself; `lent` bytes of that lie in the arena.
+    fn is_beyond(&mut self, process: u32, lent: u64, limit: u64) -> bool {
         let Some(held) = os::memory_held(process) else { return false };
         let shared = self.shared.filter(|(_, found)| found.elapsed() < SHARED_FOR).map_or(0, |(bytes, _)| bytes);
-        let mut own = held.saturating_sub(shared);
+        let mut own = held.saturating_sub(shared).saturating_add(lent);
         if own > limit && shared == 0 {
             // What a worker was forked with is its parent's as long as neither writes to it.
-            let alone = os::memory_alone(process).unwrap_or(held);
-            own = held.min(alone);
-            self.shared = Some((held - own, Instant::now())).filter(|(bytes, _)| *bytes > 0);
+            let alone = held.min(os::memory_alone(process).unwrap_or(held));
+            own = alone.saturating_add(lent);
+            self.shared = Some((held - alone, Instant::now())).filter(|(bytes, _)| *bytes > 0);
         }
         self.peak = self.peak.max(Some(own));
         own > limit
     }
 }
 
-/// A worker that is looked at: its seat, its number, its process, and what was known of it.
-type Looked = (usize, usize, u32, Held);
+/// A worker that is looked at: its seat, its number, its process, how much it was lent to compute in, and what was known of it.
+type Looked = (usize, usize, u32, u64, Held);
 
 impl ProcessPool {
     /// Ends workers that hold too much memory; gives the time until the next look.
@@ -50,9 +50,10 @@ impl ProcessPool {
         let limit = self.memory_limit?;
         let (mut looked, is_busy) = self.to_be_looked_at();
         // Without the lock: for a worker that shares memory it takes a while.
-        let are_beyond: Vec<_> = looked.iter_mut().map(|(_, _, pid, held)| held.is_beyond(*pid, limit)).collect();
+        let are_beyond: Vec<_> =
+            looked.iter_mut().map(|(_, _, pid, lent, held)| held.is_beyond(*pid, *lent, limit)).collect();
         let mut crew = self.crew.lock();
-        for ((seat, number, _, held), is_beyond) in looked.into_iter().zip(are_beyond) {
+        for ((seat, number, .., held), is_beyond) in looked.into_iter().zip(are_beyond) {
             let worker = crew.seats[seat].as_mut().filter(|worker| worker.number == number);
             let Some(worker) = worker else { continue };
             worker.memory = held;
@@ -75,7 +76,7 @@ impl ProcessPool {
         let workers = crew.seats.iter_mut().enumerate().filter_map(|(seat, worker)| {
             let worker = worker.as_mut().filter(|worker| worker.doom.is_none())?;
             let pid = worker.process.as_ref()?.pid;
-            Some((seat, worker.number, pid, std::mem::take(&mut worker.memory)))
+            Some((seat, worker.number, pid, worker.link.in_use(), std::mem::take(&mut worker.memory)))
         });
         (workers.collect(), is_busy)
     }

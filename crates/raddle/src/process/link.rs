@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::arena::Segment;
 use super::bytes::Bytes;
-use super::lease;
+use super::lease::{self, Wished};
 use super::mapping::{Mapping, Part};
 use super::ring::{Consumer, Corrupt, Header, Outgoing, Producer};
 use super::seat::{PLACES, Seat};
@@ -26,8 +26,10 @@ pub(crate) const READY: u16 = NOTE | 1;
 pub(crate) const UNFIT: u16 = NOTE | 2;
 /// The worker keeps a view of a segment of its task, which begins where the number says.
 pub(crate) const KEEPS: u16 = NOTE | 3;
-/// It does so no more.
+/// It does so no more, or gives back what it was lent.
 pub(crate) const DROPS: u16 = NOTE | 4;
+/// What it was lent has no memory any more; before it gives it back.
+pub(crate) const EMPTIED: u16 = NOTE | 5;
 
 /// What a worker has answered to a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +64,10 @@ pub enum Received<T> {
     Note(u64, Vec<u8>),
     /// The worker keeps a view of the segment that begins there, after its task.
     Keeps(u64),
-    /// It does so no more.
+    /// It does so no more, or gives back what it was lent.
     Drops(u64),
+    /// What it was lent, and is about to give back, has no memory any more.
+    Emptied(u64),
 }
 
 /// A task that is with the worker.
@@ -310,6 +314,7 @@ impl<T> Link<T> {
             READY => return Ok(Some(Received::Ready)),
             KEEPS => return Ok(Some(Received::Keeps(id))),
             DROPS => return Ok(Some(Received::Drops(id))),
+            EMPTIED => return Ok(Some(Received::Emptied(id))),
             UNFIT => return Ok(Some(Received::Unfit(String::from_utf8_lossy(&record.payload).into_owned()))),
             _ => {}
         }
@@ -346,9 +351,19 @@ impl<T> Link<T> {
             || (!self.backlog.is_empty() && self.tasks.has_room() != Ok(false))
     }
 
-    /// How much room the worker wants for a result that it is about to send.
-    pub fn wish(&self) -> Option<u64> {
+    /// What room the worker wants: for a result that it is about to send, or to compute in.
+    pub fn wish(&self) -> Option<Wished> {
         lease::wish(&self.seat.leases)
+    }
+
+    /// Whether this wish is to be answered: the worker has not withdrawn it since it was seen.
+    pub fn claim(&self, wished: Wished) -> bool {
+        lease::claim(&self.seat.leases, wished)
+    }
+
+    /// In how many bytes of what it was lent the worker computes, by its own account.
+    pub(crate) fn in_use(&self) -> u64 {
+        lease::in_use(&self.seat.leases)
     }
 
     /// Of a worker that has ended: whether children of it may look at segments of its tasks.
@@ -356,7 +371,7 @@ impl<T> Link<T> {
         lease::has_children(&self.seat.leases)
     }
 
-    /// Answers the wish: with a segment, or that there is none.
+    /// Answers the wish that was claimed: with a segment, or that there is none.
     pub fn grant(&mut self, segment: Option<&Segment>) {
         lease::answer(&self.seat.leases, segment.map(|segment| (segment.offset(), segment.is_warm())));
         self.is_bell_due = true;

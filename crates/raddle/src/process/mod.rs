@@ -60,6 +60,8 @@ mod teller;
 mod told;
 #[cfg(not(loom))]
 pub mod worker;
+#[cfg(not(loom))]
+pub mod workspace;
 
 #[cfg(all(not(loom), feature = "processes"))]
 pub use executor::{ProcessMap, ProcessPoolExecutor, ProcessView, init};

@@ -175,6 +175,7 @@ fn a_claim_has_one_winner() {
 /// A worker writes a reply, asks for a segment, and once more. Each wish gets its own answer, and when the program sees a wish
 /// it sees the reply that was written before.
 fn each_wish_is_answered() {
+    let wanted = |round| if round == 1 { lease::Wish::to_send(round) } else { lease::Wish::to_work_in(round) };
     const GRAIN: u64 = 1 << 16;
     let words: Arc<[AtomicU64]> = (0..3).map(|_| AtomicU64::new(0)).collect();
     let replies = Arc::new(AtomicU64::new(0));
@@ -186,7 +187,13 @@ fn each_wish_is_answered() {
             for round in 1..=2 {
                 replies.store(round, loom::sync::atomic::Ordering::Relaxed);
                 let mut elsewhere = || unreachable!("the program sleeps on its doorbell");
-                let answer = lease::ask(&words, (&bells.0, &bells.1), &AdaptiveSpin::new(), round, &mut elsewhere);
+                let answer = lease::ask(
+                    &words,
+                    (&bells.0, &bells.1),
+                    &AdaptiveSpin::new(),
+                    (wanted(round), round, None),
+                    &mut elsewhere,
+                );
                 assert_eq!(lease::granted(answer), (round == 1).then_some((7 * GRAIN, true)));
             }
         })
@@ -198,7 +205,9 @@ fn each_wish_is_answered() {
             wish = lease::wish(&words);
             wish.is_some()
         });
-        assert_eq!((waited, wish), (Waited::Ready, Some(round)));
+        let wish = wish.expect("it was seen");
+        assert_eq!((waited, wish.wish()), (Waited::Ready, wanted(round)));
+        assert!(lease::claim(&words, wish), "nobody withdraws it");
         assert_eq!(replies.load(loom::sync::atomic::Ordering::Relaxed), round, "the reply before is not seen");
         lease::answer(&words, (round == 1).then_some((7 * GRAIN, true)));
         assert_eq!(bell.ring(), Rung::Done);
@@ -220,4 +229,60 @@ fn a_wish_without_release_is_caught() {
 fn a_wish_that_is_void_after_its_answer_is_caught() {
     let test = "process::models::a_wish_that_is_void_after_its_answer_is_caught";
     assert_caught(test, Mutant::VoidAnAnsweredWish, each_wish_is_answered);
+}
+
+/// A worker withdraws its first wish, for a result that is not to wait, if it has no answer yet; the second is another. What the
+/// program answers is what the worker gets: no segment is lent that nobody knows of.
+fn a_wish_is_answered_or_withdrawn() {
+    const GRAIN: u64 = 1 << 16;
+    let words: Arc<[AtomicU64]> = (0..3).map(|_| AtomicU64::new(0)).collect();
+    let (bell, program) = (Arc::new(Futex::new(0)), Arc::new(Futex::new(0)));
+    let worker = {
+        let words = Arc::clone(&words);
+        let bells = (Doorbell::new(Arc::clone(&bell)), Doorbell::new(Arc::clone(&program)));
+        thread::spawn(move || {
+            let spin = AdaptiveSpin::new();
+            let mut ask = |count, deadline| {
+                let asked = (lease::Wish::to_work_in(7), count, deadline);
+                let mut elsewhere = || unreachable!("the program sleeps on its doorbell");
+                let answer = lease::ask(&words, (&bells.0, &bells.1), &spin, asked, &mut elsewhere);
+                lease::granted(answer).map(|(place, _)| place / GRAIN)
+            };
+            let now = std::time::Instant::now();
+            (ask(1, Some(now)), ask(2, None))
+        })
+    };
+    let (bell, program) = (Doorbell::new(bell), Doorbell::new(program));
+    let mut lent = Vec::new();
+    loop {
+        let mut wish = None;
+        program.wait(None, &AdaptiveSpin::new(), || {
+            wish = lease::wish(&words);
+            wish.is_some()
+        });
+        let wish = wish.expect("it was seen");
+        let is_last = wish.count() == 2;
+        if lease::claim(&words, wish) {
+            lent.push(wish.count());
+            lease::answer(&words, Some((wish.count() * GRAIN, true)));
+            assert_eq!(bell.ring(), Rung::Done);
+            if is_last {
+                break;
+            }
+        }
+    }
+    let (first, second) = worker.join().expect("it does not panic");
+    let got: Vec<_> = first.into_iter().chain(second).collect();
+    assert_eq!(got, lent);
+}
+
+#[test]
+fn a_wish_that_is_withdrawn_is_not_answered() {
+    explore(a_wish_is_answered_or_withdrawn);
+}
+
+#[test]
+fn an_answer_to_a_withdrawn_wish_is_caught() {
+    let test = "process::models::an_answer_to_a_withdrawn_wish_is_caught";
+    assert_caught(test, Mutant::AnswerAWithdrawnWish, a_wish_is_answered_or_withdrawn);
 }

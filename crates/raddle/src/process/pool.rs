@@ -388,9 +388,9 @@ impl ProcessPool {
     pub fn drain(&self) -> usize {
         let mut spent = Spent::new();
         let has_entries;
-        let (came, count, is_supervisor_wanted) = {
+        let (came, count, is_supervisor_wanted, dropped) = {
             let mut crew = self.crew.lock();
-            let Arrived { came, entries, count } = crew.receive();
+            let Arrived { came, entries, count, dropped } = crew.receive();
             has_entries = !entries.is_empty();
             self.settling.fetch_add(count, SeqCst);
             // Under the pool's lock, so that the entries come in the order of what was received.
@@ -398,9 +398,9 @@ impl ProcessPool {
             let hired = self.dispatch(&mut crew, &mut spent);
             let is_idle = crew.phase != Phase::Open && crew.outstanding() == 0;
             let must_look = crew.has_behind && !std::mem::replace(&mut crew.is_looked_after, true);
-            (came, count, hired || crew.wants_encoding || must_look || is_idle || is_news)
+            (came, count, hired || crew.wants_encoding || must_look || is_idle || is_news, dropped)
         };
-        drop(spent);
+        drop((spent, dropped));
         if has_entries {
             self.teller.wake();
         }

@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use super::cores::{Aside, Core, Rested};
 use super::doorbell::{Doorbell, Rung};
 use super::lease::Lender;
-use super::link::{ANNOUNCEMENT, DEFINE, DROPS, FORGET, KEEPS, NOTE, READY, STOP, TASK, UNFIT};
+use super::link::{ANNOUNCEMENT, DEFINE, DROPS, EMPTIED, FORGET, KEEPS, NOTE, READY, STOP, TASK, UNFIT};
 use super::mapping::{Mapping, Part, SharedBell};
 use super::notes::Notes;
 use super::ring::{Consumer, Corrupt, Header, Incoming, Outgoing, Producer};
@@ -71,7 +71,9 @@ pub trait Handler {
 pub struct Holdings {
     /// Places of segments that it keeps from now on.
     pub kept: Vec<u64>,
-    /// Places of those that it had said it keeps, and has let go.
+    /// Places of those that it was lent, and whose memory it has given back.
+    pub emptied: Vec<u64>,
+    /// Places of those that it gives back, or had said it keeps and has let go.
     pub dropped: Vec<u64>,
 }
 
@@ -199,10 +201,11 @@ impl Worker {
     }
 
     fn tell_holdings(&mut self, handler: &mut dyn Handler) -> Result<(), Corrupt> {
-        let Holdings { kept, dropped } = handler.holdings();
-        let kept = kept.into_iter().map(|place| (KEEPS, place));
-        for (kind, id) in kept.chain(dropped.into_iter().map(|place| (DROPS, place))) {
-            self.reply(&mut Outgoing::new(Header { kind, id }, Vec::new()), handler)?;
+        let Holdings { kept, emptied, dropped } = handler.holdings();
+        for (kind, places) in [(KEEPS, kept), (EMPTIED, emptied), (DROPS, dropped)] {
+            for id in places {
+                self.reply(&mut Outgoing::new(Header { kind, id }, Vec::new()), handler)?;
+            }
         }
         Ok(())
     }
