@@ -98,7 +98,8 @@ class PackedFrame:
 
         Columns at the positions `left` are left out: then those that are there are named by theirs.
         """
-        frame = self.rest
+        # A frame of its own: this may be held until the task has ended, or be opened once more.
+        frame = self.rest.copy(deep=False)
         frame.columns = range(len(frame.columns))
         filled = {}
         for position, column in self.columns.items():

@@ -158,11 +158,13 @@ fn give_back(fresh: &Header) {
     if surplus == 0 {
         return;
     }
-    blocks.retain(|block| {
-        let is_given_back = surplus > 0 && Arc::strong_count(block) == 1 && block.is_free(fresh);
-        surplus -= usize::from(is_given_back);
-        !is_given_back
-    });
+    // From the last, so that what is kept lies together, and the system gets the rest.
+    for at in (0..blocks.len()).rev() {
+        if surplus > 0 && Arc::strong_count(&blocks[at]) == 1 && blocks[at].is_free(fresh) {
+            blocks.remove(at);
+            surplus -= 1;
+        }
+    }
 }
 
 /// Fills blocks.

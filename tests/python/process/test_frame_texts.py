@@ -141,6 +141,13 @@ def test_strings_that_a_worker_keeps_stay_as_they_were():
             assert results.tolist() == [True, True]
 
 
+def test_a_part_is_opened_anew_each_time():
+    frame = pandas.DataFrame({"s": objects(DIFFERENT), "f": numpy.arange(float(ROWS))})
+    part = packed(frame)
+    for _attempt in range(2):
+        pandas.testing.assert_frame_equal(opened(part)[0], frame)
+
+
 def test_damaged_columns_are_refused():
     ends, data = _native.pack_texts(objects(DIFFERENT))
     with pytest.raises(ValueError, match="within"):
