@@ -99,8 +99,13 @@ impl Worker {
         Ok(())
     }
 
+    /// Its process, also if what started it has not said yet which that is.
+    fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.pid).or_else(|| self.link.process())
+    }
+
     fn has_run(&self, began: Option<u64>, ended: Option<u64>) -> Ran {
-        Ran { worker: self.number, pid: self.process.as_ref().map(|process| process.pid), began, ended }
+        Ran { worker: self.number, pid: self.pid(), began, ended }
     }
 
     fn take_reply(&mut self, call: &mut Call, mut reply: Reply, heard: &mut Heard) -> Reply {
@@ -121,7 +126,7 @@ impl Worker {
     fn note(&self, task: u64, bytes: Vec<u8>) -> Note {
         let ended = || self.early.iter().find(|(before, ..)| before.task == task).map(|(_, call, _)| call);
         let label = self.link.kept(task).or_else(ended).and_then(Call::label);
-        let pid = self.process.as_ref().map(|process| process.pid);
+        let pid = self.pid();
         let note = Note { worker: self.number, pid, label, bytes };
         self.untold.add(&note);
         note

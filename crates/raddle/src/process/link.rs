@@ -361,6 +361,11 @@ impl<T> Link<T> {
         lease::claim(&self.seat.leases, wished)
     }
 
+    /// Which process the worker is, by its own account.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.seat.process()
+    }
+
     /// In how many bytes of what it was lent the worker computes, by its own account.
     pub(crate) fn in_use(&self) -> u64 {
         lease::in_use(&self.seat.leases)

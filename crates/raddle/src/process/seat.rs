@@ -3,7 +3,7 @@
 //! | part of a seat | words | who writes |
 //! |---|---|---|
 //! | the worker's doorbell, and its core | a cache line | the worker sleeps, the program rings |
-//! | since when the present task runs; which segment it wants, and gets | a cache line | the worker; the program answers |
+//! | since when the present task runs; which segment it wants, and gets; its process | a cache line | the worker; the program answers |
 //! | claims | [`PLACES`] | the program sends and takes back, the worker begins |
 //! | tasks | a ring | the program |
 //! | replies | a ring | the worker |
@@ -27,6 +27,8 @@ const RING_WORDS: usize = 1 << 13;
 const NOTES_WORDS: usize = 1 << 15;
 
 const LINE_WORDS: usize = 8;
+/// In the line of `begun`, behind what leases use.
+const PROCESS: usize = 5;
 const RING: usize = COUNTER_WORDS + RING_WORDS;
 const NOTES: usize = COUNTER_WORDS + NOTES_WORDS;
 const TIMES: usize = 2 * PLACES;
@@ -119,6 +121,17 @@ impl Seat {
         self.begun.word(0).store(at.unwrap_or_default(), Ordering::Relaxed);
     }
 
+    /// The worker says which process it is.
+    pub(crate) fn note_process(&self, pid: u32) {
+        self.begun.word(PROCESS).store(pid.into(), Ordering::Relaxed);
+    }
+
+    /// Which process the worker is, by its own account, if it has said so: the program may not have been told yet by whom it was
+    /// started.
+    pub(crate) fn process(&self) -> Option<u32> {
+        u32::try_from(self.begun.word(PROCESS).load(Ordering::Relaxed)).ok().filter(|pid| *pid > 0)
+    }
+
     /// The worker has run the task of this place, from when to when; before it replies.
     pub(crate) fn note_ran(&self, place: usize, began: u64, ended: u64) {
         self.times.word(2 * place).store(began, Ordering::Relaxed);
@@ -135,5 +148,22 @@ impl Seat {
     /// Since when the worker's task runs, as far as it says itself.
     pub(crate) fn begun_at(&self) -> Option<u64> {
         Some(self.begun.word(0).load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_says_which_process_it_is_until_its_seat_is_anothers() {
+        let mapping = Mapping::new(words_for(2)).expect("the system gives memory");
+        let (one, other) = (Seat::new(&mapping, 0), Seat::new(&mapping, 1));
+        assert_eq!(one.process(), None);
+        one.note_process(7);
+        one.note_begun(Some(1));
+        assert_eq!((one.process(), other.process()), (Some(7), None));
+        one.clear();
+        assert_eq!(one.process(), None);
     }
 }

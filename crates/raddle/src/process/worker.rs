@@ -84,6 +84,7 @@ pub struct Holdings {
 pub fn serve(mapping: &Mapping, seat: usize, handler: &mut dyn Handler) -> Result<(), Corrupt> {
     handler.lend(Lender::new(mapping, seat));
     let seat = Seat::new(mapping, seat);
+    seat.note_process(std::process::id());
     let mut worker = Worker {
         tasks: Consumer::new(seat.tasks.clone()),
         replies: Producer::new(seat.replies.clone()),
