@@ -9,7 +9,7 @@ import os
 import sys
 
 from . import _imports, _native
-from ._setup import describe_program, process_name
+from ._setup import describe_program, process_name, write_file
 from ._template_process import Template, TemplateEnded, release, replace
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
@@ -121,7 +121,7 @@ class TemplateLauncher:
         self._program = os.getpid()
         described = _native.memory_file()
         self._handed = (described, _folder(), _duplicate_stream(1), _duplicate_stream(2))
-        _write(described, describe_program(initializer, variables, budget))
+        write_file(described, describe_program(initializer, variables, budget))
 
     def __del__(self) -> None:
         # A pool that was never used, or could not be made. One that was used closes this itself,
@@ -214,12 +214,6 @@ def _adopt(template: Template, pid: int, number: int, descriptors: list[int]) ->
 def _folder() -> int:
     """Return a descriptor of the working directory, which may have been removed or renamed."""
     return os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _duplicate_stream(descriptor: int) -> int:

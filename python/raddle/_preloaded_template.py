@@ -14,6 +14,7 @@ import sys
 
 from . import _native
 from ._preload import describe_libraries
+from ._setup import write_file
 from ._template_process import Template, TemplateEnded
 
 # Not from typing, which takes longer to load than all the rest: checkers know the name.
@@ -53,9 +54,7 @@ class PreloadedTemplate(Template):
         wanted = list(zip(self.libraries, files, strict=True))
         described = _native.memory_file()
         try:
-            rest = memoryview(describe_libraries(wanted, LOADING_SECONDS))
-            while rest:
-                rest = rest[os.write(described, rest) :]
+            write_file(described, describe_libraries(wanted, LOADING_SECONDS))
             # If it is gone, that is found out when this one is asked: nobody has its socket then.
             self._parent.tell("preload", descriptors=(control, described))
         finally:

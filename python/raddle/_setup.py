@@ -44,6 +44,13 @@ def describe_program(initializer: bytes | None, variables: Names, budget: Budget
     return marshal.dumps((os.getpid(), place, initializer, variables))
 
 
+def write_file(descriptor: int, data: bytes) -> None:
+    """Write all of the data to a file."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def _digits() -> int:
     get = getattr(sys, "get_int_max_str_digits", None)
     return 0 if get is None else get()
