@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -167,24 +167,14 @@ def test_nothing_is_left_of_a_task_that_fails_or_dies(pool):
     assert arena_in_use() == before
 
 
-def test_a_task_goes_on_while_the_program_is_held_up_by_a_callback(pool, gate, tmp_path):
+def test_a_task_goes_on_while_the_program_is_held_up_by_a_callback(pool, make_gate):
     # the callback runs on the thread that looks after the workers, and waits for the second task
-    mark = tmp_path / "mark"
-    seen = []
-
-    def wait_for_the_mark(_future):
-        for _ in range(6000):
-            if mark.exists():
-                break
-            time.sleep(0.01)
-        seen.append(mark.exists())
-
-    pool.submit(gate).add_done_callback(wait_for_the_mark)
-    second = pool.submit(tasks.make_and_mark, str(mark), COUNT)
+    gate, made = make_gate(), make_gate()
+    seen = queue.SimpleQueue()
+    pool.submit(gate).add_done_callback(lambda _future: seen.put(made.wait_started()))
+    second = pool.submit(tasks.make_and_announce, made, COUNT)
     gate.open()
-    while not seen:
-        time.sleep(0.01)
-    assert seen == [True] and second.result() == SUM
+    assert seen.get() == list(pool._processes) and second.result() == SUM
 
 
 # forks
