@@ -215,12 +215,12 @@ impl Apart {
     }
 
     /// Puts the buffers of a pickle apart, and itself if it is large. `None`: it has to go with all that belongs to it.
-    /// `is_inert`: no code of the user's runs when the object is dropped, so nobody is going to write the buffers then.
+    /// `is_inert` tells whether no code of the user's runs when the object is dropped, so that nobody writes the buffers then.
     pub(crate) fn put_pickle<'py>(
         &self,
         pickle: &Bound<'py, PyBytes>,
         buffers: &[Exported],
-        is_inert: bool,
+        is_inert: impl FnOnce() -> bool,
     ) -> Option<Bound<'py, PyBytes>> {
         let bytes = pickle.as_bytes();
         let mut parts = Vec::with_capacity(buffers.len() + 1);
@@ -235,7 +235,7 @@ impl Apart {
         };
         if let Self::Worker(side) = self
             && parts.iter().any(|part| matches!(part, Source::Lying(_)))
-            && (placed.is_none() || !(is_inert || side.part_named()))
+            && (placed.is_none() || !(is_inert() || side.part_named()))
         {
             side.forget_names();
             return None;
@@ -516,6 +516,25 @@ impl Drop for Exported {
         // SAFETY: the interpreter is held; the structure was filled and not released since.
         unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
     }
+}
+
+/// Has an object export memory, as its `__getbuffer__`.
+///
+/// # Safety
+/// `view` and `flags` are what the interpreter gives. So many bytes can be read at `start`, and written unless they are read-only,
+/// as long as the object lives, which the structure comes to hold.
+pub(crate) unsafe fn export(
+    object: &Bound<'_, PyAny>,
+    (start, bytes): (*const u8, usize),
+    is_read_only: bool,
+    view: *mut ffi::Py_buffer,
+    flags: std::ffi::c_int,
+) -> PyResult<()> {
+    let (start, is_read_only) = (start.cast_mut().cast(), is_read_only.into());
+    // SAFETY: the interpreter is held; the rest as the caller says.
+    let filled =
+        unsafe { ffi::PyBuffer_FillInfo(view, object.as_ptr(), start, bytes.cast_signed(), is_read_only, flags) };
+    if filled < 0 { Err(PyErr::fetch(object.py())) } else { Ok(()) }
 }
 
 /// Takes the large buffers that a pickler finds: its `buffer_callback`.

@@ -14,7 +14,7 @@ use raddle::os::fork_generation;
 use raddle::process::arena::{Arena, Segment};
 use raddle::process::draft::Draft;
 
-use crate::apart::{Exported, LEAST_APART};
+use crate::apart::{Exported, LEAST_APART, export};
 use crate::segment_buffer::{CountedMapping, has_room_to_map};
 
 /// The drafts of this process, by their addresses, and of which generation of forks it is.
@@ -90,19 +90,8 @@ impl DraftBuffer {
     /// `view` is what the interpreter gives.
     unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let draft = &slf.get().draft;
-        // SAFETY: the interpreter is held, and gives a structure to be filled. The memory is as long as that, may be written,
-        // and lives as long as this object, which the structure comes to hold.
-        let filled = unsafe {
-            ffi::PyBuffer_FillInfo(
-                view,
-                slf.as_ptr(),
-                draft.start().as_ptr().cast(),
-                draft.len().cast_signed(),
-                0,
-                flags,
-            )
-        };
-        if filled < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+        // SAFETY: as the interpreter gives them; the memory may be written, and lives as long as this object.
+        unsafe { export(slf, (draft.start().as_ptr(), draft.len()), false, view, flags) }
     }
 
     fn __len__(&self) -> usize {

@@ -254,11 +254,10 @@ unsafe extern "C" fn calloc(_: *mut c_void, count: usize, each: usize) -> *mut c
 
 unsafe extern "C" fn realloc(_: *mut c_void, place: *mut c_void, bytes: usize) -> *mut c_void {
     let owned = possibly_ours(place).and_then(|start| Some((start, worker_side::owner_of(start)?)));
-    let Some((start, side)) = owned else {
+    let Some((start, (side, length, most))) = owned else {
         // SAFETY: as NumPy calls this; the memory is of that allocator.
         return unsafe { (before().realloc)(before().context, place, bytes) };
     };
-    let Some((length, most)) = side.length(start) else { return std::ptr::null_mut() };
     if bytes <= most {
         side.resize(start, bytes);
         return place;

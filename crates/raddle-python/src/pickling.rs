@@ -158,7 +158,7 @@ impl Pickling {
             drop(buffers);
             return self.pickle(value);
         }
-        match self.apart.put_pickle(&pickled, &buffers, is_inert(value, 3)) {
+        match self.apart.put_pickle(&pickled, &buffers, || is_inert(value, 3)) {
             Some(placed) => Ok(placed),
             None if buffers.is_empty() => Ok(pickled),
             // There is no room: it has to go in one piece.

@@ -20,6 +20,7 @@ use raddle::process::lease::ForkMark;
 use raddle::process::pins::Pins;
 use raddle::process::worker::Holdings;
 
+use crate::apart::export;
 use crate::draft_buffer::freeze_drafts;
 use crate::worker_side::part_from_child;
 
@@ -337,14 +338,10 @@ impl SegmentBuffer {
     /// `view` is what the interpreter gives.
     unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let buffer = slf.get();
-        let is_read_only = c_int::from(buffer.access == Access::ReadOnly);
         debug_assert!(Arc::strong_count(&buffer.seen) > 0);
-        // SAFETY: the interpreter is held, and gives a structure to be filled. The memory is as long as that, may be written,
-        // and lives as long as this object, which the structure comes to hold.
-        let filled = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), buffer.start.as_ptr().cast(), buffer.length, is_read_only, flags)
-        };
-        if filled < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+        let memory = (buffer.start.as_ptr().cast_const(), buffer.length.cast_unsigned());
+        // SAFETY: as the interpreter gives them; the memory may be written, and lives as long as this object.
+        unsafe { export(slf, memory, buffer.access == Access::ReadOnly, view, flags) }
     }
 
     fn __len__(&self) -> usize {

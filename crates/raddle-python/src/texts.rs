@@ -14,7 +14,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat, PyList, PyString};
 
-use crate::apart::Exported;
+use crate::apart::{Exported, export};
 use crate::lent_texts::LentTexts;
 
 /// So many rows tell whether something is repeated: unless an eighth of them is, nothing is. A guess; a row takes some 20 ns.
@@ -194,13 +194,8 @@ impl TextBytes {
     /// `view` is what the interpreter gives.
     unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let bytes = &slf.get().0;
-        // SAFETY: the interpreter is held, and gives a structure to be filled. The memory is as long as that, is only read, and
-        // lives as long as this object, which the structure comes to hold.
-        let filled = unsafe {
-            let start = bytes.as_ptr().cast_mut().cast();
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, bytes.len().cast_signed(), 1, flags)
-        };
-        if filled < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+        // SAFETY: as the interpreter gives them; the memory is only read, and lives as long as this object.
+        unsafe { export(slf, (bytes.as_ptr(), bytes.len()), true, view, flags) }
     }
 
     fn __len__(&self) -> usize {

@@ -50,9 +50,13 @@ pub(crate) fn release(start: NonNull<u8>) -> bool {
     lock(&SIDES).iter().rev().any(|side| side.release(start))
 }
 
-/// The one that has given out what begins here.
-pub(crate) fn owner_of(start: NonNull<u8>) -> Option<Arc<WorkerSide>> {
-    lock(&SIDES).iter().rev().find(|side| lock(&side.workspace).length(start).is_some()).cloned()
+/// The one that has given out what begins here, how long that was asked for, and how long it can become.
+pub(crate) fn owner_of(start: NonNull<u8>) -> Option<(Arc<WorkerSide>, usize, usize)> {
+    let sides = lock(&SIDES);
+    sides.iter().rev().find_map(|side| {
+        let (length, most) = lock(&side.workspace).length(start)?;
+        Some((Arc::clone(side), length, most))
+    })
 }
 
 /// Before a fork: what this process and its child write, neither sees of the other.
@@ -154,11 +158,6 @@ impl WorkerSide {
             note_view_dropped(place);
         }
         true
-    }
-
-    /// How long memory was asked for that begins here, and how long it can become.
-    pub(crate) fn length(&self, start: NonNull<u8>) -> Option<(usize, usize)> {
-        lock(&self.workspace).length(start)
     }
 
     /// Notes how long memory is wanted from now on.

@@ -41,6 +41,11 @@ const LEAST_MAPPED: u64 = 1 << 20;
 /// The most memory that is kept for segments to come, unless the limit is lower than eight times that.
 const KEPT_BYTES: u64 = 1 << 30;
 
+/// The most bytes in use at a time in the arena of a process, unless it is told otherwise.
+pub(super) fn default_limit() -> u64 {
+    os::memory_allowed() / 2
+}
+
 /// How much memory is kept for segments to come, where so much may be in use.
 pub(super) fn most_kept(limit: u64) -> u64 {
     KEPT_BYTES.min(limit / 8)
@@ -120,7 +125,7 @@ impl Arena {
         match &*current {
             Some((made_in, arena)) if *made_in == generation => arena.clone(),
             _ => {
-                let arena = Self::new(os::memory_allowed() / 2).ok();
+                let arena = Self::new(default_limit()).ok();
                 *current = Some((generation, arena.clone()));
                 arena
             }

@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ptr::NonNull;
 
-use super::arena::{Lease, ProgramArena, most_kept};
-use crate::os::{self, Mapped};
+use super::arena::{Lease, ProgramArena, default_limit, most_kept};
+use crate::os::Mapped;
 
 /// The most blocks: each is a mapping, of which a process has some ten thousands.
 const MOST_BLOCKS: usize = 1 << 12;
@@ -155,7 +155,7 @@ impl Workspace {
     /// What is free for the task keeps a bounded amount of memory.
     fn cool(&mut self, arena: &ProgramArena) {
         // The last ones are the likeliest to be wanted again.
-        let mut rest = *self.most_spare.get_or_insert_with(|| most_kept(os::memory_allowed() / 2));
+        let mut rest = *self.most_spare.get_or_insert_with(|| most_kept(default_limit()));
         for block in self.spare.iter_mut().rev().filter(|block| block.has_memory) {
             match rest.checked_sub(block.lease.size()) {
                 Some(left) => rest = left,
